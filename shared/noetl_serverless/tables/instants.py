@@ -6,7 +6,6 @@ after it, stand for infinity, as in DuckDB.
 
 from __future__ import annotations
 
-import datetime
 import re
 from typing import Final
 
@@ -22,7 +21,7 @@ _TEXT = re.compile(
 
 def date_text(days: int, postgres: bool) -> str:
     if days >= _LAST_DAY or days <= -_LAST_DAY:
-        return _infinity(days, postgres, datetime.date.max, datetime.date.min)
+        return _infinity(days)
     date, era = _date(days, postgres)
     return date + era
 
@@ -30,7 +29,7 @@ def date_text(days: int, postgres: bool) -> str:
 def instant_text(microseconds: int, has_zone: bool, postgres: bool) -> str:
     """`has_zone`: it is one of UTC, and not without a zone."""
     if microseconds >= _LAST_MICROSECOND or microseconds <= -_LAST_MICROSECOND:
-        return _infinity(microseconds, postgres, datetime.datetime.max, datetime.datetime.min)
+        return _infinity(microseconds)
     days, rest = divmod(microseconds, DAY_MICROSECONDS)
     date, era = _date(days, postgres)
     time = time_text(rest)
@@ -65,11 +64,10 @@ def microseconds_of(text: str) -> int:
     return _days(found) * DAY_MICROSECONDS + ((hour * 60 + minute) * 60 + second) * 1_000_000 + fraction
 
 
-def _infinity(number: int, postgres: bool, last: datetime.date, first: datetime.date) -> str:
-    if postgres:
-        return "infinity" if number > 0 else "-infinity"
-    # as DuckDB gives it to Python
-    return (last if number > 0 else first).isoformat()
+def _infinity(number: int) -> str:
+    """As PostgreSQL and DuckDB write it in SQL; DuckDB gives Python the last or the first day of the calendar instead,
+    which is another value."""
+    return "infinity" if number > 0 else "-infinity"
 
 
 def _date(days: int, postgres: bool) -> tuple[str, str]:

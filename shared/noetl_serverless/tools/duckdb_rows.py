@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+import warnings
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -10,21 +11,16 @@ import duckdb
 import orjson
 import pyarrow
 
-from ..tables.forms import field_of
+from ..tables.forms import Form, field_of
+from ..tables.rows import values_of
 from ..tables.values import plain_value
+from .duckdb_casts import cast_of, in_arrow, is_text, value_of
+
+# the rows of what is no SELECT are there already
+warnings.filterwarnings("ignore", "Arrow output on a DB-API result", UserWarning)
 
 # of a batch: eight of DuckDB's vectors
 _BATCH_ROWS: Final = 16_384
-# of which Arrow has types, or of which DuckDB makes values that mean the same
-_IN_ARROW: Final = frozenset(
-    {
-        *("boolean", "tinyint", "smallint", "integer", "bigint", "utinyint", "usmallint", "uinteger", "ubigint"),
-        *("hugeint", "float", "double", "decimal", "varchar", "blob", "uuid", "enum", "interval", "sqlnull", "null"),
-        *("date", "time", "time_ns", "timestamp", "timestamp_s", "timestamp_ms", "timestamp_ns"),
-        *("timestamp with time zone", "json"),
-    }
-)
-_NESTED: Final = frozenset({"list", "array", "struct", "map", "union"})
 # of which Python's values are those of Arrow
 _IN_PYTHON: Final = {
     "boolean": "bool_",
@@ -48,19 +44,47 @@ class Batches:
     batches: Iterable[pyarrow.RecordBatch]
 
 
-def in_arrow(kind: Any) -> bool:
-    """Whether Arrow has all values of this type of DuckDB."""
-    if kind.id in _NESTED:
-        return all(in_arrow(child) for _, child in kind.children if hasattr(child, "id"))
-    return kind.id in _IN_ARROW
+def from_relation(relation: duckdb.DuckDBPyRelation, names: Sequence[str]) -> Batches | None:
+    """Runs the query as the batches are read. Columns of types that Arrow lacks are texts, or documents. None if one of
+    them is of a type that is cast to none that Arrow has."""
+    kinds = relation.types
+    lacking = {index: kind for index, kind in enumerate(kinds) if not in_arrow(kind)}
+    casts = {index: cast_of(kind) for index, kind in lacking.items()}
+    if None in casts.values():
+        return None
+    if casts:
+        # by number, since two columns may have one name
+        places = (f"#{index + 1}" for index in range(len(kinds)))
+        columns = (f"CAST({at} AS {casts[index]})" if index in casts else at for index, at in enumerate(places))
+        relation = relation.project(", ".join(columns))
+    found = _from_reader(relation.to_arrow_reader(_BATCH_ROWS), names)
+    if not lacking:
+        return found
+    schema = found.schema
+    for index, kind in lacking.items():
+        form: Form | None = None if is_text(kind) else "json"
+        schema = schema.set(index, field_of(names[index], pyarrow.string(), form))
+    return Batches(schema, (_converted(batch, schema, lacking) for batch in found.batches))
 
 
-def from_relation(relation: duckdb.DuckDBPyRelation, names: Sequence[str]) -> Batches:
-    """Runs the query as the batches are read. For one of which all columns are `in_arrow`."""
-    reader = relation.to_arrow_reader(_BATCH_ROWS)
+def from_result(result: duckdb.DuckDBPyConnection, names: Sequence[str]) -> Batches:
+    """Of a statement that has been run. For one of which all columns are `in_arrow`."""
+    return _from_reader(result.to_arrow_reader(_BATCH_ROWS), names)
+
+
+def _from_reader(reader: pyarrow.RecordBatchReader, names: Sequence[str]) -> Batches:
     schema = pyarrow.schema([field.with_name(name) for field, name in zip(reader.schema, names, strict=True)])
     doubtful = [index for index, kind in enumerate(schema.types) if _may_exceed(kind)]
     return Batches(schema, _renamed(reader, schema, doubtful))
+
+
+def _converted(batch: pyarrow.RecordBatch, schema: pyarrow.Schema, kinds: Mapping[int, Any]) -> pyarrow.RecordBatch:
+    """`kinds`: of the columns that were cast."""
+    columns = batch.columns
+    for index, kind in kinds.items():
+        values: Iterable[Any] = (value_of(kind, value) for value in values_of(columns[index]))
+        columns[index] = pyarrow.array(values if is_text(kind) else map(_document, values), pyarrow.string())
+    return pyarrow.RecordBatch.from_arrays(columns, schema=schema)
 
 
 def _may_exceed(kind: pyarrow.DataType) -> bool:
@@ -106,7 +130,7 @@ def _error_of(message: str) -> duckdb.Error:
 
 
 def from_python(fetch: Callable[[int], list[tuple[Any, ...]]], names: Sequence[str], kinds: Iterable[Any]) -> Batches:
-    """For types that Arrow lacks: their values are JSON documents."""
+    """For types that Arrow lacks, and to which no cast leads: values of most types are JSON documents."""
     types = [_IN_PYTHON.get(kind.id) for kind in kinds]
     schema = pyarrow.schema(
         [

@@ -15,8 +15,9 @@ from ..playbook.template import BoundSql
 from ..tables.collect import collect
 from ..tables.listed import TableTooLarge, listed
 from ..tables.sealed import NewFiles
+from .duckdb_casts import in_arrow
 from .duckdb_config import DuckDBConfig
-from .duckdb_rows import Batches, from_python, from_relation, in_arrow
+from .duckdb_rows import Batches, from_python, from_relation, from_result
 from .duckdb_tables import register, tables_in
 from .encoding import NotJson
 from .port import ToolFailure, ToolOutcome
@@ -162,8 +163,8 @@ class Work:
             # the rows of a relation come as they are read, while those of `execute` are copied before
             relation = connection.sql(part, params=values)
             names = unique(list(map(without_placeholders, relation.columns)))
-            if all(map(in_arrow, relation.types)):
-                return self._collected(from_relation(relation, names), count)
+            if (found := from_relation(relation, names)) is not None:
+                return self._collected(found, count)
         result = connection.execute(part, values)
         names = unique([without_placeholders(column[0]) for column in result.description or ()])
         if duckdb.ExpectedResultType.CHANGED_ROWS in expected and names == ["Count"]:
@@ -172,6 +173,8 @@ class Work:
         if duckdb.ExpectedResultType.QUERY_RESULT not in expected or not names:
             return _data([], 0, [], count)
         kinds = [column[1] for column in result.description or ()]
+        if all(map(in_arrow, kinds)):
+            return self._collected(from_result(result, names), count)
         return self._collected(from_python(result.fetchmany, names, kinds), count)
 
     def _collected(self, result: Batches, count: int) -> dict[str, Any]:

@@ -25,8 +25,14 @@ _LISTED_ROWS: Final = 100_000
 _LISTED_BYTES: Final = 100 * MIB
 
 
-def _table_or_list(value: Any, validate: ValidatorFunctionWrapHandler) -> Any:
-    return value if isinstance(value, Table) else validate(value)
+def _rows(value: Any, validate: ValidatorFunctionWrapHandler) -> Any:
+    if isinstance(value, Table):
+        return value
+    if isinstance(value, Mapping):
+        field = next((name for name, found in value.items() if isinstance(found, list | Table)), None)
+        hint = "" if field is None else f"; give {field!r:.200} of it: {{{{ step.{field:.200} }}}}"
+        raise ValueError(f"this should be a list of objects, or a table, and is an object{hint}")
+    return validate(value)
 
 
 class PostgresConfig(ToolConfig):
@@ -40,7 +46,8 @@ class PostgresConfig(ToolConfig):
     JSON. Inside a literal (`'%{{ x }}%'`) the value makes the whole literal a bound text.
 
     `table` with `rows` loads a list of objects, or a table of any size, with COPY, after the statements if there are
-    any, in the same transaction; row_count is then the number of rows loaded.
+    any, in the same transaction; row_count is then the number of rows loaded. Texts for a column of bytea are
+    base64, or hex after \\x.
 
     Rows of more than 64 KiB of JSON go as a table: typed, in a file, and as many as there is room for, where the worker
     has pyarrow; without it, and with `each_statement`, they are a list.
@@ -70,7 +77,7 @@ class PostgresConfig(ToolConfig):
     table: str | None = Field(
         default=None, min_length=1, description="Table to load `rows` into: table or schema.table."
     )
-    rows: Annotated[list[dict[str, Any]], WrapValidator(_table_or_list)] | None = Field(
+    rows: Annotated[list[dict[str, Any]], WrapValidator(_rows)] | None = Field(
         default=None, description="Objects, or a table, to load into `table`."
     )
     columns: list[str] | None = Field(

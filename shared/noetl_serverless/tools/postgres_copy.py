@@ -9,6 +9,7 @@ from pg8000 import converters
 
 from .encoding import encode
 from .postgres_array import array_text, listed
+from .postgres_bytea import BYTEA, BYTEA_ARRAY, NotBytes, at_place, bytea_array, bytea_text
 
 _CHUNK = 1 << 17
 _ESCAPES = str.maketrans({"\\": "\\\\", "\n": "\\n", "\r": "\\r", "\t": "\\t"})
@@ -31,15 +32,20 @@ def quoted(name: str) -> str:
     return ".".join(str(converters.identifier(part)) for part in name.split("."))
 
 
-def copy_text(rows: Iterable[Mapping[str, Any]], columns: Sequence[str], arrays: Sequence[bool]) -> Iterator[bytes]:
-    """The rows in chunks; `arrays`: whether each column is an array, in which a list is written as one."""
-    writers: list[tuple[str, Callable[[Any], str]]] = [
-        (name, _array if is_array else _field) for name, is_array in zip(columns, arrays, strict=True)
-    ]
+def copy_text(
+    rows: Iterable[Mapping[str, Any]], columns: Sequence[str], types: Sequence[int], arrays: Sequence[bool]
+) -> Iterator[bytes]:
+    """The rows in chunks; `types`: the OIDs of the columns; `arrays`: whether each is an array, in which a list is
+    written as one. Raises NotBytes."""
+    writers = [(name, _writer(type_, is_array)) for name, type_, is_array in zip(columns, types, arrays, strict=True)]
     lines: list[str] = []
     size = 0
-    for row in rows:
-        line = "\t".join([write(row.get(name)) for name, write in writers])
+    for number, row in enumerate(rows):
+        name = ""
+        try:
+            line = "\t".join([write(row.get(name := column)) for column, write in writers])
+        except NotBytes as error:
+            raise at_place(error, number, name) from None
         lines.append(line)
         size += len(line)
         if size >= _CHUNK:
@@ -49,6 +55,14 @@ def copy_text(rows: Iterable[Mapping[str, Any]], columns: Sequence[str], arrays:
     if lines:
         lines.append("")
         yield "\n".join(lines).encode()
+
+
+def _writer(type_: int, is_array: bool) -> Callable[[Any], str]:
+    if type_ == BYTEA:
+        return lambda value: _field(bytea_text(value))
+    if type_ == BYTEA_ARRAY:
+        return lambda value: _array(bytea_array(value))
+    return _array if is_array else _field
 
 
 def _field(value: Any) -> str:

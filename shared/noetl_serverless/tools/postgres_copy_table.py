@@ -18,6 +18,7 @@ from ..tables.rows import values_of
 from ..tables.table import Table
 from .encoding import encode
 from .postgres_array import array_text, listed
+from .postgres_bytea import BYTEA, BYTEA_ARRAY, NotBytes, at_place, bytea_array, bytea_text
 
 _CHUNK_BYTES: Final = MIB
 _FLOATS: Final = frozenset({converters.FLOAT, converters.REAL})
@@ -31,23 +32,31 @@ Write = Callable[[pyarrow.Array], pyarrow.Array]
 
 
 def copy_csv(table: Table, columns: Sequence[str], types: Sequence[int], arrays: Sequence[bool]) -> Iterator[bytes]:
-    """`types`: the OIDs of the columns that are loaded; `arrays`: whether they are arrays. Raises InvalidTable."""
+    """`types`: the OIDs of the columns that are loaded; `arrays`: whether they are arrays. Raises InvalidTable, and
+    NotBytes."""
     schema = table.schema
     places = [schema.get_field_index(name) for name in columns]
     writers = [
         _nulls if place < 0 else _writer(schema.field(place), type_, is_array)
         for place, type_, is_array in zip(places, types, arrays, strict=True)
     ]
+    first = 0
     for batch in table.batches():
         rows = max(1, batch.num_rows * _CHUNK_BYTES // max(1, batch.nbytes))
         for start in range(0, batch.num_rows, rows):
             part = batch.slice(start, rows)
-            written = [write(part.column(max(place, 0))) for write, place in zip(writers, places, strict=True)]
+            written = []
+            for name, write, place in zip(columns, writers, places, strict=True):
+                try:
+                    written.append(write(part.column(max(place, 0))))
+                except NotBytes as error:
+                    raise at_place(error, first + start + error.row, name) from None
             sink = pyarrow.BufferOutputStream()
             # their names are in no header
             names = [str(index) for index in range(len(written))]
             pyarrow.csv.write_csv(pyarrow.RecordBatch.from_arrays(written, names), sink, _OPTIONS)
             yield sink.getvalue().to_pybytes()
+        first += batch.num_rows
 
 
 def _writer(field: pyarrow.Field, type_: int, is_array: bool) -> Write:
@@ -58,6 +67,8 @@ def _writer(field: pyarrow.Field, type_: int, is_array: bool) -> Write:
     if t.is_dictionary(kind):
         decoded = _writer(pyarrow.field(field.name, kind.value_type), type_, is_array)
         return lambda column: decoded(column.dictionary_decode())
+    if type_ in (BYTEA, BYTEA_ARRAY):
+        return partial(_bytes, form=form, is_array=is_array)
     if t.is_string(kind) or t.is_large_string(kind):
         fits = (form == "json" and type_ in _JSON) or (form == "decimal" and type_ in _NUMBERS)
         return _same if fits or (form is None and not is_array) else one_by_one
@@ -107,6 +118,18 @@ def _is_in_calendar(column: pyarrow.Array, kind: pyarrow.DataType, a_day: int) -
 
 def _texts(column: pyarrow.Array, form: str | None, is_array: bool) -> pyarrow.Array:
     return pyarrow.array([_text(value, is_array) for value in values_of(column, form)], pyarrow.string())
+
+
+def _bytes(column: pyarrow.Array, form: str | None, is_array: bool) -> pyarrow.Array:
+    kind = column.type
+    is_binary = t.is_binary(kind) or t.is_large_binary(kind) or t.is_fixed_size_binary(kind)
+    texts: list[str | None] = []
+    try:
+        for value in column.to_pylist() if is_binary else values_of(column, form):
+            texts.append(_text(bytea_array(value), is_array=True) if is_array else bytea_text(value))
+    except NotBytes as error:
+        raise NotBytes(str(error), len(texts)) from None
+    return pyarrow.array(texts, pyarrow.string())
 
 
 def _text(value: Any, is_array: bool) -> str | None:

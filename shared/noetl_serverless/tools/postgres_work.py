@@ -43,6 +43,7 @@ _WITHOUT_STREAM = {
     "STDIN": "give the rows in 'rows', and 'table' instead of the SQL",
     "STDOUT": "write SELECT, whose rows are the result",
 }
+_COPY_PLACE = re.compile(r'^COPY .+?, line \d+(?:, column .+?(?=: "|: null input|$))?', re.MULTILINE)
 _SETTINGS = "SET {local} TimeZone = 'UTC'; SET {local} DateStyle = 'ISO'; SET {local} IntervalStyle = 'iso_8601'"
 
 
@@ -245,7 +246,7 @@ class Work:
 
                 loaded = connection.copy(f"{copy} (FORMAT csv)", copy_csv(rows, columns, types, arrays))
             else:
-                loaded = connection.copy(copy, copy_text(rows, columns, arrays))
+                loaded = connection.copy(copy, copy_text(rows, columns, types, arrays))
         return {"rows": [], "row_count": loaded, "columns": columns}
 
     def _check_columns(self, rows: list[dict[str, Any]] | Table) -> None:
@@ -309,7 +310,7 @@ def failure_of(error: Exception) -> ToolFailure:
 
 def _refused(fields: Mapping[str, str]) -> ToolFailure:
     state = fields.get("C", "")
-    parts = [fields.get("M", "the server refused"), fields.get("D"), fields.get("H")]
+    parts = [fields.get("M", "the server refused"), _place_in_copy(fields), fields.get("D"), fields.get("H")]
     message = ". ".join(part.rstrip(".") for part in parts if part)
     code, retryable = "postgres.error", state.startswith(_TRANSIENT) or state in _TRANSIENT_CODES
     if state == _SYNTAX:
@@ -319,6 +320,13 @@ def _refused(fields: Mapping[str, str]) -> ToolFailure:
     elif state.startswith("28"):
         code = "postgres.sign_in"
     return ToolFailure("postgres", code, f"{message} ({state})", retryable=retryable, pg=_codes(state))
+
+
+def _place_in_copy(fields: Mapping[str, str]) -> str | None:
+    """Which line and column of the rows that are loaded, which only the context says. Not the value that follows: it is
+    cut, and what is left of a secret would not be recognized."""
+    found = _COPY_PLACE.search(fields.get("W", ""))
+    return found.group() if found is not None else None
 
 
 def _codes(state: str) -> dict[str, str]:

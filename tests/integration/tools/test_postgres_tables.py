@@ -338,6 +338,61 @@ async def test_what_comes_out_of_postgres_goes_into_it_unchanged(sql: Run) -> No
     assert rows(await sql("SELECT count(*) AS n FROM (TABLE source EXCEPT TABLE target) AS d")) == [{"n": 0}]
 
 
+@pytest.mark.parametrize("count", [3, 5_000])
+async def test_infinity_stays_what_it_is_on_its_way_through_duckdb(sql: Run, run: Run, count: int) -> None:
+    typed = "n int, day date, at timestamp, tz timestamptz"
+    await sql(
+        f"CREATE TABLE source ({typed}); CREATE TABLE target ({typed}); INSERT INTO source SELECT n,"
+        " CASE n % 3 WHEN 0 THEN 'infinity' WHEN 1 THEN '-infinity' ELSE date '2026-01-01' END,"
+        " CASE n % 3 WHEN 0 THEN 'infinity' WHEN 1 THEN '-infinity' ELSE timestamp '2026-01-01 12:00:00.5' END,"
+        " CASE n % 3 WHEN 0 THEN 'infinity' WHEN 1 THEN '-infinity' ELSE timestamptz '2026-01-01 12:00:00.5+00' END"
+        f" FROM generate_series(1, {count}) AS n"
+    )
+    found = rows(await sql("SELECT * FROM source ORDER BY n"))
+    read = await run("duckdb", {"query": "SELECT * FROM t ORDER BY n"}, {"t": found})
+    assert isinstance(rows(read), list if count == 3 else Table)
+    assert [row["tz"] for row in rows(read)[:3]] == ["-infinity", "2026-01-01T12:00:00.500000+00:00", "infinity"] or (
+        count == 3 and [row["tz"] for row in rows(read)[::2]] == ["-infinity", "infinity"]
+    )
+    assert (await sql(table="target", rows=rows(read))).data["row_count"] == count
+    assert rows(await sql("SELECT count(*) AS n FROM (TABLE source EXCEPT TABLE target) AS d")) == [{"n": 0}]
+
+
+@pytest.mark.parametrize("form", ["list", "table", "polars"])
+async def test_bytes_come_back_as_they_were(sql: Run, form: str) -> None:
+    typed = "n int, b bytea, bs bytea[]"
+    await sql(
+        f"CREATE TABLE source ({typed}); CREATE TABLE target ({typed}); INSERT INTO source"
+        r" VALUES (1, '\x00ff', array['\x00ff'::bytea, null]), (2, '', '{}'), (3, null, null)"
+    )
+    found = rows(await sql("SELECT * FROM source ORDER BY n", inline_bytes=1 << 20 if form == "list" else 0))
+    if form == "polars":
+        found = table_of(pa.table(polars.DataFrame(pa.Table.from_batches(found.batches()))))
+    assert isinstance(found, list if form == "list" else Table)
+    assert (await sql(table="target", rows=found)).error is None
+    query = "SELECT n, encode(b, 'hex') AS b, (SELECT encode(bs[1], 'hex')) AS first, array_length(bs, 1) AS n_bs"
+    expected = rows(await sql(f"{query} FROM source ORDER BY n"))
+    assert expected[0] == {"n": 1, "b": "00ff", "first": "00ff", "n_bs": 2}
+    assert rows(await sql(f"{query} FROM target ORDER BY n")) == expected
+
+
+async def test_a_text_in_a_table_is_base64_or_hex_for_a_column_of_bytes(sql: Run) -> None:
+    await sql("CREATE DOMAIN raw AS bytea; CREATE TABLE t (b raw)")
+    table = table_of(pa.table({"b": pa.array(["AP8=", r"\x00ff", None]).dictionary_encode()}))
+    assert (await sql(table="t", rows=table)).error is None
+    assert rows(await sql("SELECT encode(b, 'hex') AS b FROM t")) == [{"b": "00ff"}, {"b": "00ff"}, {"b": None}]
+    texts = ["AP8="] * 20_000 + ["plain text"]
+    batches = pa.table({"a": texts, "b": texts}).to_batches(max_chunksize=3_000)
+    await sql("CREATE TABLE two (a text, b bytea)")
+    outcome = await sql(table="two", rows=table_of(pa.Table.from_batches(batches)))
+    assert (code(outcome), outcome.error["message"]) == (  # type: ignore[index]
+        "postgres.sql",
+        r"row 20000 (counted from 0), column 'b': the column is bytea, and takes base64, or hex after \x: this text is "
+        "neither",
+    )
+    assert rows(await sql("SELECT count(*) AS n FROM two")) == [{"n": 0}]
+
+
 async def test_columns_and_mode_are_those_of_lists(sql: Run) -> None:
     table = table_of(pa.table({"a": [1, 2], "b": ["x", "y"]}))
     await sql("CREATE TABLE t (a int, b text, c int DEFAULT 7); INSERT INTO t VALUES (9, 'z', 9)")
@@ -386,6 +441,25 @@ async def test_a_value_that_does_not_fit_loads_nothing(sql: Run) -> None:
     assert outcome.error is not None
     assert 'invalid input syntax for type integer: "x"' in outcome.error["message"]
     assert rows(await sql("SELECT count(*) AS n FROM t")) == [{"n": 0}]
+
+
+@pytest.mark.parametrize("is_table", [False, True])
+@pytest.mark.parametrize(
+    ("type_", "values", "message"),
+    [
+        ("varchar(5)", ["a", "b", "too long"], "value too long for type character varying(5)"),
+        ("int", ["1", "2", "n0"], 'invalid input syntax for type integer: "n0"'),
+        ("smallint", ["1", "2", "40000"], 'value "40000" is out of range for type smallint'),
+    ],
+)
+async def test_an_error_says_in_which_line_and_column_of_the_rows_it_is(
+    sql: Run, is_table: bool, type_: str, values: list[str], message: str
+) -> None:
+    await sql(f"CREATE TABLE t (a text, b {type_})")
+    found = [{"a": "x", "b": value} for value in values]
+    outcome = await sql(table="t", rows=table_of(pa.Table.from_pylist(found)) if is_table else found)
+    assert outcome.error is not None
+    assert outcome.error["message"].startswith(f"{message}. COPY t, line 3, column b (22"), outcome
 
 
 async def test_a_table_that_is_a_parameter_is_a_list_if_it_is_small(sql: Run, monkeypatch: pytest.MonkeyPatch) -> None:

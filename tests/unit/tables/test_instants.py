@@ -33,8 +33,8 @@ def test_every_day_has_one_text_and_every_text_one_day() -> None:
     [
         (-719_163, "0001-12-31 BC", "0001-12-31 (BC)"),
         (2_932_897, "10000-01-01", "10000-01-01"),
-        (2**31 - 1, "infinity", "9999-12-31"),
-        (-(2**31) + 1, "-infinity", "0001-01-01"),
+        (2**31 - 1, "infinity", "infinity"),
+        (-(2**31) + 1, "-infinity", "-infinity"),
     ],
 )
 def test_dates_beyond_the_calendar_have_the_texts_of_their_databases(days: int, postgres: str, duckdb: str) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from pg8000 import native
 
-from noetl_serverless.tools.port import Credential
+from noetl_serverless.tools.port import Credential, ToolCall, ToolFailure
 from noetl_serverless.tools.postgres_claim import ClaimWork
 from noetl_serverless.tools.postgres_config import PostgresConfig
 from noetl_serverless.tools.postgres_work import Work, failure_of
@@ -32,6 +32,31 @@ def test_a_syntax_error_at_a_value_that_was_bound_says_how_to_write_a_name() -> 
     )
     fields = {"C": "42601", "M": 'syntax error at or near "FRM"'}
     assert "identifier" not in failure_of(native.DatabaseError(fields)).error["message"]
+
+
+@pytest.mark.parametrize(
+    ("context", "place"),
+    [
+        ('COPY t, line 3, column b: "the value of a sec..."', ". COPY t, line 3, column b"),
+        ("COPY t, line 3, column b: null input", ". COPY t, line 3, column b"),
+        ('COPY t, line 3: "1\tthe line"', ". COPY t, line 3"),
+        ("PL/pgSQL function f() line 2 at RAISE\nCOPY t, line 3", ". COPY t, line 3"),
+        ("PL/pgSQL function f() line 2 at RAISE", ""),
+    ],
+)
+def test_an_error_of_copy_says_where_it_is_but_not_the_value_that_is_cut(context: str, place: str) -> None:
+    fields = {"C": "22001", "M": "value too long", "W": context}
+    assert failure_of(native.DatabaseError(fields)).error["message"] == f"value too long{place} (22001)"
+
+
+def test_the_result_of_a_step_instead_of_its_rows_is_refused_with_what_to_write() -> None:
+    call = ToolCall("postgres", "t", {"auth": "db", "table": "t", "rows": {"status": "ok", "rows": [{"a": 1}]}})
+    with pytest.raises(ToolFailure) as caught:
+        PostgresConfig.of(call)
+    assert caught.value.error["message"] == (
+        "postgres: rows: this should be a list of objects, or a table, and is an object; give 'rows' of it: "
+        "{{ step.rows }}"
+    )
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,106 @@
+"""Types of DuckDB that Arrow lacks: what their values are cast to in SQL, and the JSON that is made of that."""
+
+from __future__ import annotations
+
+import datetime
+import json
+from collections.abc import Callable
+from decimal import Decimal
+from typing import Any, Final
+
+from ..tables.values import plain_decimal, plain_int
+
+# of which Arrow has types, or of which DuckDB makes values that mean the same
+_IN_ARROW: Final = frozenset(
+    {
+        *("boolean", "tinyint", "smallint", "integer", "bigint", "utinyint", "usmallint", "uinteger", "ubigint"),
+        *("hugeint", "float", "double", "decimal", "varchar", "blob", "uuid", "enum", "interval", "sqlnull", "null"),
+        *("date", "time", "time_ns", "timestamp", "timestamp_s", "timestamp_ms", "timestamp_ns"),
+        *("timestamp with time zone", "json"),
+    }
+)
+_NESTED: Final = frozenset({"list", "array", "struct", "map", "union"})
+
+
+def in_arrow(kind: Any) -> bool:
+    """Whether Arrow has all values of this type of DuckDB."""
+    if kind.id in _NESTED:
+        return all(in_arrow(child) for _, child in kind.children if hasattr(child, "id"))
+    return kind.id in _IN_ARROW
+
+
+def is_text(kind: Any) -> bool:
+    """Whether all values of this type that Arrow lacks are texts in JSON."""
+    return kind.id in ("time with time zone", "bit", "bignum")
+
+
+def cast_of(kind: Any) -> str | None:
+    """The name of a type that Arrow has, to which values of this one are cast without loss; None if there is none."""
+    if in_arrow(kind):
+        return str(kind)
+    if kind.id in _CASTS:
+        return _CASTS[kind.id][0]
+    match kind.id:
+        case "list":
+            parts, form = [kind.children[0][1]], "{}[]"
+        case "array":
+            parts, form = [kind.children[0][1]], f"{{}}[{kind.children[1][1]}]"
+        case "map":
+            parts, form = [child for _, child in kind.children], "MAP({}, {})"
+        case "struct":
+            parts = [child for _, child in kind.children]
+            form = f"STRUCT({', '.join(_quoted(name) + ' {}' for name, _ in kind.children)})"
+        case _:
+            return None
+    casts = [cast_of(part) for part in parts]
+    return None if None in casts else form.format(*casts)
+
+
+def _quoted(name: str) -> str:
+    """In a text that is formatted."""
+    doubled = name.replace('"', '""').replace("{", "{{").replace("}", "}}")
+    return f'"{doubled}"'
+
+
+def value_of(kind: Any, value: Any) -> Any:
+    """In JSON, from the JSON of what was cast: the same that DuckDB gives to Python."""
+    if value is None:
+        return None
+    if kind.id in _CASTS:
+        return _CASTS[kind.id][1](value)
+    match kind.id:
+        case "list" | "array":
+            return [value_of(kind.children[0][1], item) for item in value]
+        case "map":
+            (_, keys), (_, values) = kind.children
+            return {str(value_of(keys, key)): value_of(values, item) for key, item in value.items()}
+        case "struct":
+            return {name: value_of(child, value[name]) for name, child in kind.children}
+        case _:
+            return value
+
+
+def _time(text: str) -> str:
+    try:
+        return datetime.time.fromisoformat(text).isoformat()
+    except ValueError:
+        # the end of a day
+        return text
+
+
+def _document(text: str) -> Any:
+    # NaN and the infinities are null
+    return json.loads(text, parse_constant=lambda _: None, parse_float=_number, parse_int=lambda it: plain_int(int(it)))
+
+
+def _number(text: str) -> Any:
+    return float(text) if "e" in text.lower() else plain_decimal(Decimal(text))
+
+
+_CASTS: Final[dict[str, tuple[str, Callable[[str], Any]]]] = {
+    "time with time zone": ("VARCHAR", _time),
+    "bit": ("VARCHAR", str),
+    "bignum": ("VARCHAR", str),
+    "uhugeint": ("VARCHAR", lambda text: plain_int(int(text))),
+    "variant": ("JSON", _document),
+}
