@@ -24,7 +24,8 @@ from ..store.ids import parse_id
 from ..store.results import Place, StoredResult
 from ..uri import ResultUri
 from .accumulated import is_manifest, size_of
-from .content import accumulated_document, content_response, filename, gone, media_type_of, store_of
+from .accumulated_response import accumulated_document, accumulated_response
+from .content import content_response, filename, gone, media_type_of, store_of
 from .encode import encode
 from .inline import JSON, Inline, inline_response
 from .models.put_results import (
@@ -158,8 +159,12 @@ async def _content(call: Call, result: StoredResult, table: str | None) -> Respo
         content_type, size = result.content_type, result.bytes
         load = partial(value_of, stores, result, services.scratch)
         if is_manifest(result):
-            document = await accumulated_document(stores, result)
-            content_type, size, load = JSON, size + size_of(document), partial(accumulated_value, stores, document)
+            document = await accumulated_document(stores, result, services.scratch)
+            content_type, size, load = (
+                JSON,
+                size + size_of(document),
+                partial(accumulated_value, stores, document, services.scratch),
+            )
         given = Given(
             ref=result.ref,
             title=result.title,
@@ -171,6 +176,10 @@ async def _content(call: Call, result: StoredResult, table: str | None) -> Respo
         found = await converted(call.request, given, table, streams=services.streams_answers)
         if found is not None:
             return found
+    if is_manifest(result):
+        return await accumulated_response(
+            call.request, stores, result, services.scratch, streams=services.streams_answers
+        )
     return await content_response(call.request, stores, result, streams=services.streams_answers)
 
 
