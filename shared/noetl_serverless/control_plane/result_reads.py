@@ -71,7 +71,7 @@ async def get_of_step(call: Call) -> Response | ResultEntry | InlineResult:
 async def _of_step(call: Call, id: int, step: str, newest: StoredResult | None) -> StoredResult | Inline:
     """What the step has given last, whether it is stored or in the log. `newest`: what it has stored last, which may be
     older, or a variable. Raises NotFound, Conflict and ReferenceNotAvailable."""
-    outcome = (await _state(call, id)).outcomes.get(step)
+    outcome = (await state_of(call, id)).outcomes.get(step)
     is_loop = await call.services.executions.latest_generation(id, step) is not None
     if is_loop and (outcome is None or "data" not in outcome):
         raise _is_loop(id, step)
@@ -80,6 +80,9 @@ async def _of_step(call: Call, id: int, step: str, newest: StoredResult | None) 
             raise NotFound(f"execution {id} has no result of a step {step!r:.200}: {await _why_none(call, id, step)}")
         return newest
     if (ref := outcome.get("ref")) is not None:
+        if ref.get("kind") == "manifest":
+            # of a loop whose results a restart has taken over
+            raise _is_loop(id, step)
         if newest is not None and newest.key == ref.get("key"):
             return newest
         # that of a step of kind playbook may be what its sub-playbook has stored
@@ -125,7 +128,7 @@ async def _why_none(call: Call, id: int, step: str) -> str:
     )
 
 
-async def _state(call: Call, id: int) -> State:
+async def state_of(call: Call, id: int) -> State:
     try:
         return await call.services.orchestrator.state(str(id))
     except NotFound:
