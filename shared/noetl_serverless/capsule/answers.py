@@ -24,6 +24,7 @@ _LARGER = "rerun takes a file, too, into which noetls export --max-bytes puts la
 _LEFT_OUT = {
     "too_large": f"it is too large for one; {_LARGER}",
     "gone": "it is not in its result store any more",
+    "changed": "changed: its result store has other bytes than those that were written",
     "secret": "a secret is in it that cannot be masked there, or its content cannot be read",
 }
 # of files that do not say

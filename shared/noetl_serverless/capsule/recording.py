@@ -16,7 +16,8 @@ from ..tools.plans import load_plan
 @dataclass(kw_only=True, frozen=True)
 class Result:
     """What a step put into the result store; `content` is None if it was left out, and `left_out` says why: it was
-    `too_large`, `gone` from its store, or had a `secret` where none can be replaced. Files of before do not say."""
+    `too_large`, `gone` from its store, `changed` in it, or had a `secret` where none can be replaced. Files of before
+    do not say."""
 
     key: str
     ref: str

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 from typing import Any
 
@@ -25,6 +26,15 @@ def value_of(result: Result) -> Any:
         return orjson.loads(content)
     except orjson.JSONDecodeError:
         raise ValueError(f"it is {result.content_type} and not JSON") from None
+
+
+def is_as_written(result: Result) -> bool:
+    """Whether the content is that which its reference was made of. In a file in which secrets are masked it may not be,
+    and need not."""
+    try:
+        return hashlib.sha256(unpacked(result)).hexdigest() == result.sha256
+    except ValueError:
+        return False
 
 
 def unpacked(result: Result) -> bytes:

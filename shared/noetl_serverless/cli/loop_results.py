@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import tempfile
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 from urllib.parse import urlencode
 
 from .client import Client
 from .failure import Failure
+from .tabular import value_in
+from .transfer import download
 
 
 @dataclass(frozen=True, slots=True)
 class Value:
-    """A result that is at hand, as JSON has it."""
+    """A result that is at hand, as JSON has it, with tables in it."""
 
     value: Any
 
@@ -51,7 +55,13 @@ def item_of(client: Client, path: str, item: int) -> Any:
 def _rows(client: Client, part: dict[str, Any]) -> list[Any]:
     ref = part["ref"]
     query = {"ref": ref["ref"], "sha256": ref["meta"]["sha256"]}
-    found = client.get(f"/api/result/resolve?{urlencode(query)}", timeout=600.0)
+    with tempfile.TemporaryDirectory(prefix="noetls-") as folder:
+        source = Path(folder) / "part"
+        with source.open("wb") as file:
+            # as it is stored: what items have as tables are tables here as well
+            path = f"/api/result/resolve?{urlencode(query)}"
+            content_type = download(client, path, file.write, lambda done, total: None).content_type
+        found = value_in(source, content_type)
     if not isinstance(found, list) or len(found) != part["end"] - part["start"]:
         raise Failure(f"{ref['ref']} is not the results of the items from {part['start']} to {part['end']}")
     return found

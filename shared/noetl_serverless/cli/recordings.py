@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -111,14 +112,19 @@ def _with_payload(client: Client, path: str, event: dict[str, Any]) -> dict[str,
 
 
 def fetch_result(client: Client, execution_id: str, row: dict[str, Any], max_bytes: int) -> Result:
-    """A stored result, without its content if that has more than `max_bytes` bytes or no longer exists."""
+    """A stored result, without its content if that has more than `max_bytes` bytes, does not exist any more, or is not
+    what was written."""
     from ..capsule.recording import Result
+    from ..capsule.results import is_as_written
+    from ..results.content import compression_of
     from .failure import Refused
 
     parts: list[bytes] = []
     path = f"/api/results/data/{checked(execution_id)}"
     try:
-        while row["bytes"] <= max_bytes and sum(map(len, parts)) < row["bytes"]:
+        # a small one that is compressed may be larger than its content
+        is_compressed = compression_of(row["key"], None) is not None
+        while row["bytes"] <= max_bytes and (is_compressed or sum(map(len, parts)) < row["bytes"]):
             answer = client.get(path, key=row["key"], offset=sum(map(len, parts)))
             part = base64.b64decode(answer["data"])
             if not part:
@@ -128,13 +134,14 @@ def fetch_result(client: Client, execution_id: str, row: dict[str, Any], max_byt
         if refused.http_status != 404:
             raise
         parts = []
-    content = b"".join(parts) if parts else None
-    return Result(
+    found = Result(
         key=row["key"],
         ref=row["ref"],
         size=row["bytes"],
         sha256=row["sha256"],
         content_type=row["content_type"],
-        content=content,
-        left_out=None if content is not None else "too_large" if row["bytes"] > max_bytes else "gone",
+        content=b"".join(parts) if parts else None,
     )
+    if found.content is None:
+        return replace(found, left_out="too_large" if row["bytes"] > max_bytes else "gone")
+    return found if is_as_written(found) else replace(found, content=None, left_out="changed")

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Callable
+from importlib.util import find_spec
 from pathlib import Path
 from typing import IO, Any, Final
 
@@ -24,26 +26,49 @@ def type_of_file(file: Path) -> str:
 def convert(source: Path, content_type: str, target: IO[bytes], wanted: Form, table: str | None = None) -> None:
     """Write the content of the file `source` to `target` in another form. Raises Failure: it is no table, or a value of
     it has no form there."""
-    try:
-        import pyarrow
-    except ImportError:
-        raise Failure(
-            "--as needs pyarrow, which is not installed; run: pip install 'noetl-serverless[tools]'. Without --as the "
-            "result is written as it is stored"
-        ) from None
-    from ..tables.export import NoTable, pieces
-
+    _check_pyarrow()
     given = form_named(content_type)
     if given is None:
         raise Failure(f"a result of type {content_type or 'unknown'} cannot be converted to {wanted}")
+    write(lambda: _read(source, given), target, wanted, table)
+
+
+def write(value: Callable[[], Any], target: IO[bytes], wanted: Form, table: str | None = None) -> None:
+    """Write a value, with tables in it, to `target`. Raises Failure."""
+    _check_pyarrow()
+    import pyarrow
+
+    from ..tables.export import NoTable, pieces
+
     try:
-        for piece in pieces(_read(source, given), wanted, table):
+        for piece in pieces(value(), wanted, table):
             target.write(piece)
     except NoTable as error:
         choose = " --table NAME chooses one, --as json writes all of it" if len(error.tables) > 1 else ""
         raise Failure(f"{error}.{choose}" if choose else str(error)) from error
     except (pyarrow.ArrowException, ValueError) as error:
         raise Failure(f"the result cannot be converted to {wanted}: {error}") from error
+
+
+def value_in(source: Path, content_type: str) -> Any:
+    """What a file has, of JSON or of tables, which keep it open. Raises Failure."""
+    given = form_named(content_type)
+    if given not in ("json", "arrow"):
+        raise Failure(f"it is of type {content_type or 'unknown'}, and neither JSON nor a table")
+    if given == "arrow":
+        _check_pyarrow()
+    try:
+        return _read(source, given)
+    except ValueError as error:
+        raise Failure(f"what was read is not what its type, {content_type}, says: {error}") from error
+
+
+def _check_pyarrow() -> None:
+    if find_spec("pyarrow") is None:
+        raise Failure(
+            "tables need pyarrow, which is not installed; run: pip install 'noetl-serverless[tools]'. Without --as a "
+            "result is written as it is stored"
+        )
 
 
 def _read(source: Path, given: Form) -> Any:

@@ -1,4 +1,4 @@
-"""The JSON of a result of which something was accumulated, made of its parts as it is sent.
+"""A result of which something was accumulated: its JSON, made of its parts as it is sent, and its value.
 
 Only what a worker has stored for a step is a manifest, and its parts are objects of the same execution: to the bytes of
 a user the same media type means nothing.
@@ -7,28 +7,33 @@ a user the same media type means nothing.
 from __future__ import annotations
 
 import hashlib
+import tempfile
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from importlib.util import find_spec
+from pathlib import Path
 from typing import Any, Final
 
 import orjson
 
-from ..errors import AnswerTooLarge, ResultStoreUnavailable
+from ..errors import AnswerTooLarge, NotAcceptable, ResultStoreUnavailable
 from ..limits import MIB
 from ..playbook.views import ACCUMULATED, COLLECTED
-from ..results.accumulated import MANIFEST_TYPE, MERGE
+from ..results.accumulated import MANIFEST_TYPES, MERGE
 from ..results.compression import error_of
 from ..results.content import Truncated, read
+from ..results.files import ResultFiles
 from ..results.offload import dump
 from ..results.reader import ReferenceNotAvailable, Resolver, refusals, store_of
 from ..results.reference import ResultRef
 from ..results.stores import ResultStores
 from ..store.results import StoredResult
+from ..tables.listed import has_table
 from ..tables.stream import MEDIA_TYPE
+from ..tables.table import InvalidTable
 from ..uri import ResultUri
+from .in_threads import in_threads
 
-# rows of a table that are written at once
-_ROWS: Final = 10_000
 # of objects that are merged, which are in memory together, and take several times as many there
 MERGED_BYTES: Final = 16 * MIB
 # of what was not accumulated, which is read as a whole
@@ -36,15 +41,13 @@ DOCUMENT_BYTES: Final = 64 * MIB
 
 
 def is_manifest(result: StoredResult) -> bool:
-    return result.content_type == MANIFEST_TYPE and result.put_by is None
+    return result.content_type in MANIFEST_TYPES and result.put_by is None
 
 
-def document_of(content: bytes, result: StoredResult) -> dict[str, Any]:
-    """Raises ReferenceNotAvailable if it is not what the worker has written."""
-    with _as_written(result.ref):
-        if hashlib.sha256(content).hexdigest() != result.sha256:
-            raise ValueError("its bytes differ from those that were written")
-        document: dict[str, Any] = orjson.loads(content)
+def document_of(document: Any, result: StoredResult) -> dict[str, Any]:
+    """`document`: what the object that names the parts has. Raises ReferenceNotAvailable if it is not what the worker
+    has written."""
+    with as_written(result.ref):
         owner = result.key.partition("/")[0]
         if not isinstance(document["rest"], dict):
             raise TypeError("`rest` is no object")
@@ -55,7 +58,7 @@ def document_of(content: bytes, result: StoredResult) -> dict[str, Any]:
                 raise TypeError("a manifest has no strategy or no size")
             for part in manifest["parts"]:
                 _ref_of(part, owner)
-    return document
+        return dict(document)
 
 
 def check_memory(document: Mapping[str, Any]) -> None:
@@ -78,44 +81,60 @@ def size_of(document: Mapping[str, Any]) -> int:
     return sum(int(manifest["total_bytes"]) for manifest in document[COLLECTED].values())
 
 
-async def pieces_of(document: Mapping[str, Any], stores: ResultStores) -> AsyncIterator[bytes]:
-    """Raises ReferenceNotAvailable for a part that is gone or changed, StoreFailed and ResultStoreUnavailable."""
+async def pieces_of(document: Mapping[str, Any], stores: ResultStores, scratch: str = "") -> AsyncIterator[bytes]:
+    """`scratch`: the folder for files of tables. Raises ReferenceNotAvailable for a part that is gone or changed,
+    NotAcceptable for a table that has no JSON, StoreFailed and ResultStoreUnavailable."""
     separator = b"{"
     for name, value in document["rest"].items():
-        yield separator + orjson.dumps(name) + b":" + orjson.dumps(value)
+        yield separator + orjson.dumps(name) + b":"
         separator = b","
+        async for piece in _json_of(value):
+            yield piece
     for name, manifest in document[COLLECTED].items():
         yield separator + orjson.dumps(name) + b":"
         separator = b","
-        parts = _Parts(manifest, stores)
-        if manifest["strategy"] == MERGE:
-            yield await parts.merged()
-            continue
-        async for piece in parts.items():
+        parts = Parts(manifest, stores, scratch)
+        pieces = _json_of(await parts.merged()) if manifest["strategy"] == MERGE else parts.items()
+        async for piece in pieces:
             yield piece
     yield b"{}" if separator == b"{" else b"}"
 
 
-class _Parts:
+async def _json_of(value: Any) -> AsyncIterator[bytes]:
+    if not has_table(value):
+        yield dump(value)
+        return
+    from ..tables.export import pieces
+
+    async for piece in in_threads(pieces(value, "json")):
+        yield piece
+
+
+class Parts:
     """Of one manifest, read one after the other."""
 
-    def __init__(self, manifest: Mapping[str, Any], stores: ResultStores) -> None:
+    def __init__(self, manifest: Mapping[str, Any], stores: ResultStores, scratch: str = "") -> None:
         self._manifest = manifest
         self._stores = stores
         # each part is read once
-        self._resolver = Resolver(stores, cache_bytes=0)
+        self._resolver = Resolver(stores, cache_bytes=0, files=files_in(scratch))
 
-    async def merged(self) -> bytes:
+    async def merged(self) -> dict[str, Any]:
         """Later parts replace keys of earlier ones, so that all of them are in memory. Raises AnswerTooLarge."""
         merged: dict[str, Any] = {}
         size = 0
         async for ref in self._leaves():
             size += ref.meta.bytes
             _check_merged(size)
-            part = await self._resolver.load(ref.to_dict())
-            with _as_written(ref.ref):
+            part = await self._loaded(ref)
+            with as_written(ref.ref):
                 merged.update(part)
-        return dump(merged)
+        return merged
+
+    async def values(self) -> AsyncIterator[Any]:
+        """Lists and tables, whose items follow one another."""
+        async for ref in self._leaves():
+            yield await self._loaded(ref)
 
     async def items(self) -> AsyncIterator[bytes]:
         """A list."""
@@ -130,32 +149,40 @@ class _Parts:
 
     async def _leaves(self) -> AsyncIterator[ResultRef]:
         """The parts that are values, in order."""
-        with _as_written(self._manifest["ref"]):
+        with as_written(self._manifest["ref"]):
             owner = _owner_of(self._manifest)
         async for ref in self._below(self._manifest["parts"], owner):
             yield ref
 
     async def _below(self, parts: Sequence[Mapping[str, Any]], owner: str) -> AsyncIterator[ResultRef]:
-        with _as_written(self._manifest["ref"]):
+        with as_written(self._manifest["ref"]):
             found = [(part["level"], _ref_of(part, owner)) for part in parts]
         for level, ref in found:
             if not level:
                 yield ref
                 continue
             listed = await self._resolver.load(ref.to_dict())
-            with _as_written(ref.ref):
+            with as_written(ref.ref):
                 if any(part["level"] >= level for part in listed):
                     raise ValueError("a part of it contains one of its own level")
             async for leaf in self._below(listed, owner):
                 yield leaf
 
+    async def _loaded(self, ref: ResultRef) -> Any:
+        if ref.meta.content_type == MEDIA_TYPE:
+            check_readable(ref.ref)
+        return await self._resolver.load(ref.to_dict())
+
     async def _rows(self, ref: ResultRef) -> AsyncIterator[bytes]:
         """The items of a table, or of a list with tables in it, without brackets."""
-        value = await self._resolver.load(ref.to_dict())
-        separator = b""
-        for start in range(0, len(value), _ROWS):
-            yield separator + dump(value[start : start + _ROWS])[1:-1]
-            separator = b","
+        value = await self._loaded(ref)
+        from ..tables.export import items
+
+        try:
+            async for piece in in_threads(items(value)):
+                yield piece
+        except InvalidTable as error:
+            raise NotAcceptable(f"{ref.ref} cannot be had as JSON: {error}", available=[]) from error
 
     async def _text(self, ref: ResultRef) -> AsyncIterator[bytes]:
         """The items of a list of JSON, without brackets, as they are stored."""
@@ -176,6 +203,21 @@ class _Parts:
             raise _changed(ref.ref, "the stored bytes differ from those that were written")
 
 
+def check_readable(ref: str) -> None:
+    """Raises NotAcceptable if tables cannot be read here."""
+    if find_spec("pyarrow") is None:
+        raise NotAcceptable(
+            f"{ref} has tables, and this control plane has no pyarrow to read them. A step can read it, and the parts "
+            "that the list of results names are given as they are stored",
+            available=[],
+        )
+
+
+def files_in(scratch: str) -> ResultFiles:
+    """`scratch`: a folder, or empty for that of the system."""
+    return ResultFiles(Path(scratch or tempfile.gettempdir()))
+
+
 def _owner_of(manifest: Mapping[str, Any]) -> str:
     return ResultUri.parse(manifest["ref"]).execution_id
 
@@ -192,7 +234,7 @@ def _ref_of(part: Mapping[str, Any], owner: str) -> ResultRef:
 
 
 @contextmanager
-def _as_written(ref: str) -> Iterator[None]:
+def as_written(ref: str) -> Iterator[None]:
     try:
         yield
     except (KeyError, TypeError, AttributeError, ValueError) as error:

@@ -13,7 +13,7 @@ from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
 
 from ..errors import AnswerTooLarge, Problem, ResultStoreUnavailable, Unsupported
-from ..limits import ANSWER_BYTES, KIB, SIGNED_URL_SECONDS
+from ..limits import ANSWER_BYTES, SIGNED_URL_SECONDS
 from ..ports import ResultStore
 from ..results.accumulated import MANIFEST_TYPE
 from ..results.compression import error_of
@@ -22,17 +22,16 @@ from ..results.reader import Reason, ReferenceNotAvailable
 from ..results.stores import ResultStores
 from ..results.urls import signed_url
 from ..store.results import StoredResult
-from .accumulated import DOCUMENT_BYTES, check_memory, document_of, is_manifest, pieces_of, size_of
+from ..tables.media_types import MANIFEST_WITH_TABLES
 
 # what a function may answer where answers are not streamed: in base64, it is a third larger
 WHOLE_ANSWER_BYTES: Final = ANSWER_BYTES * 3 // 4
-# of what is made as it is sent, read before the answer begins
-BEGINNING_BYTES: Final = 64 * KIB
 _TOKEN: Final = re.compile(r"[\w!#$&^.+-]{1,100}/[\w!#$&^.+-]{1,100}(\s*;\s*[\w.-]{1,50}=[\w.:+/-]{1,100})*", re.ASCII)
 _NAME: Final = re.compile(r"[^\w.-]+", re.ASCII)
 _ENDINGS: Final = {
     "application/json": ".json",
     MANIFEST_TYPE: ".json",
+    MANIFEST_WITH_TABLES: ".json",
     "application/vnd.apache.arrow.stream": ".arrows",
     "application/vnd.apache.parquet": ".parquet",
     "application/x-ndjson": ".ndjson",
@@ -53,14 +52,10 @@ async def content_response(request: Request, stores: ResultStores, result: Store
     """
     from .ranges import requested_range
 
-    # what is made of parts has other bytes than the object that names them
-    tag = f"{result.sha256}-json" if is_manifest(result) else result.sha256
-    headers = content_headers(tag, result.content_type, result.title)
+    headers = content_headers(result.sha256, result.content_type, result.title)
     if (answer := not_modified(request, headers)) is not None:
         return answer
     is_head = request.method == "HEAD"
-    if is_manifest(result):
-        return await _accumulated_response(stores, result, headers, is_head=is_head, streams=streams)
     part = None if is_head else requested_range(request.headers, result.bytes, headers["etag"])
     start, end = part or (0, result.bytes)
     status = 200 if part is None else 206
@@ -69,7 +64,7 @@ async def content_response(request: Request, stores: ResultStores, result: Store
         headers["content-range"] = f"bytes {start}-{end - 1}/{result.bytes}"
     store = store_of(stores, result)
     if not is_head and not streams and end - start > WHOLE_ANSWER_BYTES:
-        raise await _too_large(store, result, end - start)
+        raise await too_large(store, result, end - start)
     # before the answer begins: it may not be there any more, or not as it was
     if is_head or part is not None:
         await _check_size(store, result)
@@ -131,40 +126,6 @@ async def checked(store: ResultStore, result: StoredResult) -> AsyncIterator[byt
         raise changed(result, "its SHA-256 is another")
     if last:
         yield last
-
-
-async def _accumulated_response(
-    stores: ResultStores, result: StoredResult, headers: dict[str, str], *, is_head: bool, streams: bool
-) -> Response:
-    """The whole value as JSON, of a length that is not known before, so that no range of it can be asked for."""
-    headers = {**headers, "content-type": "application/json", "accept-ranges": "none"}
-    document = await accumulated_document(stores, result)
-    if is_head:
-        return head(headers)
-    check_memory(document)
-    if not streams and (size := size_of(document)) > WHOLE_ANSWER_BYTES:
-        raise AnswerTooLarge(
-            f"the answer would have about {size} bytes, which this host cannot return: read its parts, which the list "
-            "of results names",
-            bytes=size,
-            max_bytes=WHOLE_ANSWER_BYTES,
-        )
-    parts = pieces_of(document, stores)
-    # of a result that is not large, all parts are known to be there before the answer begins
-    first = b""
-    async for piece in parts:
-        first += piece
-        if len(first) >= BEGINNING_BYTES:
-            break
-    return StreamingResponse(chained(first, parts), headers=headers)
-
-
-async def accumulated_document(stores: ResultStores, result: StoredResult) -> dict[str, Any]:
-    """What names the parts. Raises ReferenceNotAvailable, AnswerTooLarge and ResultStoreUnavailable."""
-    store = store_of(stores, result)
-    if result.bytes > DOCUMENT_BYTES:
-        raise await _too_large(store, result, result.bytes)
-    return document_of(b"".join([piece async for piece in pieces(store, result, 0, result.bytes)]), result)
 
 
 def content_headers(tag: str, content_type: str, title: str) -> dict[str, str]:
@@ -234,7 +195,23 @@ async def chained(first: bytes, rest: AsyncIterator[bytes]) -> AsyncIterator[byt
         yield piece
 
 
-async def _too_large(store: ResultStore, result: StoredResult, size: int) -> AnswerTooLarge:
+async def whole(pieces: AsyncIterator[bytes]) -> bytes:
+    """For a host that cannot stream. Raises AnswerTooLarge."""
+    found: list[bytes] = []
+    size = 0
+    async for piece in pieces:
+        found.append(piece)
+        size += len(piece)
+        if size > WHOLE_ANSWER_BYTES:
+            raise AnswerTooLarge(
+                f"the answer would have more than {WHOLE_ANSWER_BYTES} bytes, which this host cannot return: read the "
+                "result as it is stored, in parts (Range)",
+                max_bytes=WHOLE_ANSWER_BYTES,
+            )
+    return b"".join(found)
+
+
+async def too_large(store: ResultStore, result: StoredResult, size: int) -> AnswerTooLarge:
     """With the URL that gives it, if the store gives any."""
     extra: dict[str, Any] = {"bytes": size, "max_bytes": WHOLE_ANSWER_BYTES}
     ways = f"request parts of up to {WHOLE_ANSWER_BYTES} bytes (Range)"

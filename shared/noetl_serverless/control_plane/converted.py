@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from dataclasses import dataclass
 from importlib.util import find_spec
 from typing import Any, Final
@@ -12,10 +12,11 @@ from typing import Any, Final
 from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
 
-from ..errors import AnswerTooLarge, InvalidRequest, NotAcceptable
+from ..errors import InvalidRequest, NotAcceptable
 from ..limits import MIB
 from ..tables.media_types import MEDIA_TYPES, Form, form_named
-from .content import WHOLE_ANSWER_BYTES, chained, content_headers, head, media_type_of, not_modified
+from .content import chained, content_headers, head, media_type_of, not_modified, whole
+from .in_threads import in_threads
 
 # JSON is read as a whole
 MAX_JSON_BYTES: Final = 64 * MIB
@@ -66,9 +67,9 @@ async def converted(request: Request, given: Given, table: str | None, *, stream
         raise _not_acceptable(request, given, [stored], str(error)) from error
     if request.method == "HEAD":
         return head(headers)
-    rest = _rest(pieces)
+    rest = in_threads(pieces)
     if not streams:
-        return Response(await _whole(chained(first, rest)), headers=headers)
+        return Response(await whole(chained(first, rest)), headers=headers)
     return StreamingResponse(chained(first, rest), headers=headers)
 
 
@@ -134,34 +135,3 @@ def _begun(value: Any, form: Form, table: str | None) -> tuple[Iterator[bytes], 
     except NotImplementedError as error:
         # of pyarrow, for a type that Parquet lacks
         raise ValueError(str(error)) from error
-
-
-async def _rest(pieces: Iterator[bytes]) -> AsyncIterator[bytes]:
-    """In threads: each takes a while."""
-    while True:
-        making = asyncio.ensure_future(asyncio.to_thread(next, pieces, None))
-        try:
-            piece = await asyncio.shield(making)
-        finally:
-            if not making.done():
-                # the reader has gone; what the thread reads is closed after it
-                await asyncio.gather(making, return_exceptions=True)
-        if piece is None:
-            return
-        if piece:
-            yield piece
-
-
-async def _whole(pieces: AsyncIterator[bytes]) -> bytes:
-    found: list[bytes] = []
-    size = 0
-    async for piece in pieces:
-        found.append(piece)
-        size += len(piece)
-        if size > WHOLE_ANSWER_BYTES:
-            raise AnswerTooLarge(
-                f"the answer would have more than {WHOLE_ANSWER_BYTES} bytes, which this host cannot return: read the "
-                "result as it is stored, in parts (Range)",
-                max_bytes=WHOLE_ANSWER_BYTES,
-            )
-    return b"".join(found)

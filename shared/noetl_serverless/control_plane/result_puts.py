@@ -27,7 +27,7 @@ from ..errors import (
 from ..limits import DELAY_SECONDS, KIB, MIB
 from ..playbook.numbers import seconds
 from ..ports import ResultStore
-from ..results.accumulated import MANIFEST_TYPE
+from ..results.accumulated import MANIFEST_TYPES
 from ..results.content import Incoming
 from ..results.extract import MAX_SELECTED_BYTES
 from ..results.offload import dump
@@ -167,9 +167,9 @@ def _content_type(call: Call) -> str:
     found = media_type_of(named or "application/octet-stream")
     if found is None:
         raise InvalidRequest(f"Content-Type {named[:100]!r} is not a media type such as text/csv")
-    if found.partition(";")[0].strip().lower() == MANIFEST_TYPE:
+    if (plain := found.partition(";")[0].strip().lower()) in MANIFEST_TYPES:
         raise UnsupportedMediaType(
-            f"Content-Type {MANIFEST_TYPE} is for what a step has accumulated, which only workers store: put the value "
+            f"Content-Type {plain} is for what a step has accumulated, which only workers store: put the value "
             f"itself, as {JSON}"
         )
     return found

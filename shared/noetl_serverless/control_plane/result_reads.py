@@ -24,7 +24,8 @@ from ..store.ids import parse_id
 from ..store.results import Place, StoredResult
 from ..uri import ResultUri
 from .accumulated import is_manifest, size_of
-from .content import accumulated_document, content_response, filename, gone, media_type_of, store_of
+from .accumulated_response import accumulated_document, accumulated_response
+from .content import content_response, filename, gone, media_type_of, store_of
 from .encode import encode
 from .inline import JSON, Inline, inline_response
 from .models.put_results import (
@@ -70,16 +71,20 @@ async def get_of_step(call: Call) -> Response | ResultEntry | InlineResult:
 async def _of_step(call: Call, id: int, step: str, newest: StoredResult | None) -> StoredResult | Inline:
     """What the step has given last, whether it is stored or in the log. `newest`: what it has stored last, which may be
     older, or a variable. Raises NotFound, Conflict and ReferenceNotAvailable."""
-    state = await _state(call, id)
+    state = await state_of(call, id)
     outcome = state.outcomes.get(step)
     is_loop = await call.services.executions.latest_generation(id, step) is not None
     if is_loop and (outcome is None or "data" not in outcome):
         raise _is_loop(id, step)
     if outcome is None:
         if newest is None:
-            raise NotFound(f"execution {id} has no result of a step {step!r:.200}: {await _why_none(call, state, step)}")
+            why = await _why_none(call, state, step)
+            raise NotFound(f"execution {id} has no result of a step {step!r:.200}: {why}")
         return newest
     if (ref := outcome.get("ref")) is not None:
+        if ref.get("kind") == "manifest":
+            # of a loop whose results a restart has taken over
+            raise _is_loop(id, step)
         if newest is not None and newest.key == ref.get("key"):
             return newest
         # that of a step of kind playbook may be what its sub-playbook has stored
@@ -127,7 +132,7 @@ async def _why_none(call: Call, state: State, step: str) -> str:
     )
 
 
-async def _state(call: Call, id: int) -> State:
+async def state_of(call: Call, id: int) -> State:
     try:
         return await call.services.orchestrator.state(str(id))
     except NotFound:
@@ -161,8 +166,12 @@ async def _content(call: Call, result: StoredResult, table: str | None) -> Respo
         content_type, size = result.content_type, result.bytes
         load = partial(value_of, stores, result, services.scratch)
         if is_manifest(result):
-            document = await accumulated_document(stores, result)
-            content_type, size, load = JSON, size + size_of(document), partial(accumulated_value, stores, document)
+            document = await accumulated_document(stores, result, services.scratch)
+            content_type, size, load = (
+                JSON,
+                size + size_of(document),
+                partial(accumulated_value, stores, document, services.scratch),
+            )
         given = Given(
             ref=result.ref,
             title=result.title,
@@ -174,6 +183,10 @@ async def _content(call: Call, result: StoredResult, table: str | None) -> Respo
         found = await converted(call.request, given, table, streams=services.streams_answers)
         if found is not None:
             return found
+    if is_manifest(result):
+        return await accumulated_response(
+            call.request, stores, result, services.scratch, streams=services.streams_answers
+        )
     return await content_response(call.request, stores, result, streams=services.streams_answers)
 
 

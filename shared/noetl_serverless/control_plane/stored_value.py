@@ -4,20 +4,30 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import Any, Final
 
 import orjson
 
-from ..errors import NotAcceptable, Unavailable
+from ..errors import AnswerTooLarge, NotAcceptable, Unavailable
+from ..limits import MIB
+from ..playbook.views import COLLECTED
+from ..results.accumulated import MERGE
 from ..results.content import temporary_file
+from ..results.files import ResultFiles
 from ..results.stores import ResultStores
 from ..store.results import StoredResult
 from ..tables.mapped import MappedFile
-from ..tables.media_types import form_named
+from ..tables.media_types import MEDIA_TYPES, form_named
+from ..tables.sizes import OBJECTS, least_of_rows
+from ..tables.stream import StreamWriter
+from ..tables.table import Table
 from ..tables.value import read_value
-from .accumulated import pieces_of
+from .accumulated import Parts, files_in
 from .content import checked, store_of
+
+# of Python objects, at least, of tables that cannot be one
+LISTED_BYTES: Final = 256 * MIB
 
 
 async def value_of(stores: ResultStores, result: StoredResult, scratch: str) -> Any:
@@ -39,7 +49,7 @@ async def value_of(stores: ResultStores, result: StoredResult, scratch: str) -> 
                 await asyncio.to_thread(file.write, piece)
             file.flush()
         except OSError as error:
-            raise Unavailable(f"there is no room for the result: {error.strerror or error}") from error
+            raise _no_room(error) from error
         mapped = MappedFile(os.dup(file.fileno()), result.bytes)
     try:
         return await asyncio.to_thread(read_value, mapped)
@@ -47,7 +57,72 @@ async def value_of(stores: ResultStores, result: StoredResult, scratch: str) -> 
         raise NotAcceptable(f"{result.ref} is not what its type says: {error}", available=[]) from error
 
 
-async def accumulated_value(stores: ResultStores, document: Mapping[str, Any]) -> Any:
-    """Of what is made of parts: as JSON has it, with lists of rows in place of tables. Raises what `pieces_of` does."""
-    content = b"".join([piece async for piece in pieces_of(document, stores)])
-    return await asyncio.to_thread(orjson.loads, content)
+async def accumulated_value(stores: ResultStores, document: Mapping[str, Any], scratch: str) -> Any:
+    """Of what is made of parts; parts that are tables of one schema are one table, in a file. Raises what `pieces_of`
+    does, AnswerTooLarge for tables that have to be lists and are too large for that, and Unavailable."""
+    value = dict(document["rest"])
+    for name, manifest in document[COLLECTED].items():
+        parts = Parts(manifest, stores, scratch)
+        value[name] = await (parts.merged() if manifest["strategy"] == MERGE else _one_of(parts, name, scratch))
+    return value
+
+
+async def _one_of(parts: Parts, name: str, scratch: str) -> Any:
+    """One table, or one list."""
+    found: list[Any] = []
+    async for part in parts.values():
+        last = found[-1] if found else None
+        if isinstance(part, Table) and isinstance(last, _Growing) and last.schema_digest == part.schema_digest:
+            await asyncio.to_thread(last.add, part)
+        elif isinstance(part, Table):
+            found.append(_Growing(part, files_in(scratch)))
+            await asyncio.to_thread(found[-1].add, part)
+        else:
+            found.append(part)
+    values = [await asyncio.to_thread(it.table) if isinstance(it, _Growing) else it for it in found]
+    if len(values) == 1:
+        return values[0]
+    await asyncio.to_thread(_check_listed, [it for it in values if isinstance(it, Table)], name)
+    return [item for it in values for item in await asyncio.to_thread(list, it)]
+
+
+class _Growing:
+    """A table of the rows of others, of which one at a time is open."""
+
+    def __init__(self, first: Table, files: ResultFiles) -> None:
+        self.schema_digest = first.schema_digest
+        try:
+            self._file = MappedFile(files.open_on_disk(), 0)
+        except OSError as error:
+            raise _no_room(error) from error
+        self._writer = StreamWriter(self._file.fileno(), first.schema)
+
+    def add(self, part: Table) -> None:
+        try:
+            for batch in part.batches():
+                self._writer.write(batch)
+        except OSError as error:
+            raise _no_room(error) from error
+
+    def table(self) -> Table:
+        try:
+            self._file.size = self._writer.finish().bytes
+        except OSError as error:
+            raise _no_room(error) from error
+        return Table(self._file)
+
+
+def _check_listed(tables: Sequence[Table], name: str) -> None:
+    size = sum(least_of_rows(batch, 0, batch.num_rows, OBJECTS) for it in tables for batch in it.batches())
+    if size > LISTED_BYTES:
+        raise AnswerTooLarge(
+            f"{name!r:.200} has tables with other columns than its other parts, which as lists have at least {size} "
+            f"bytes, and the limit is {LISTED_BYTES}: have all of it as {MEDIA_TYPES['json']}, or read the parts "
+            "of the result, which the list of results names",
+            bytes=size,
+            max_bytes=LISTED_BYTES,
+        )
+
+
+def _no_room(error: OSError) -> Unavailable:
+    return Unavailable(f"there is no room for the result: {error.strerror or error}")

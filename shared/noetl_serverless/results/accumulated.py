@@ -13,18 +13,22 @@ A result in which there is such a value is an object with the rest of its fields
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from functools import partial
 from typing import Any, Final
 
 from ..playbook.views import ACCUMULATED, COLLECTED, REST_ONLY
 from ..tables.mapped import MappedFile
+from ..tables.media_types import MANIFEST_WITH_TABLES
 from ..tables.stream import write_batches
 from ..tables.table import Table
 from ..uri import ResultUri
 from .files import ResultFiles
 
 MANIFEST_TYPE: Final = "application/vnd.noetl.manifest+json"
+# both forms of the object that names the parts
+MANIFEST_TYPES: Final = frozenset({MANIFEST_TYPE, MANIFEST_WITH_TABLES})
 MERGE: Final = "merge"
 
 Load = Callable[[dict[str, Any]], Awaitable[Any]]
@@ -69,8 +73,8 @@ async def whole(manifest: Mapping[str, Any], load: Load, files: ResultFiles) -> 
             merged.update(part)
         merged.update(rest or {})
         return merged
-    if found and not rest and (tables := _of_one_schema(found)):
-        return tables[0] if len(tables) == 1 else _joined(tables, files)
+    if found and not rest and (tables := of_one_schema(found)):
+        return tables[0] if len(tables) == 1 else await asyncio.to_thread(joined, tables, files)
     return [item for part in (*found, rest or ()) for item in part]
 
 
@@ -88,14 +92,16 @@ def _owner(manifest: Mapping[str, Any]) -> str:
     return ResultUri.parse(manifest["ref"]).execution_id
 
 
-def _of_one_schema(parts: Sequence[Any]) -> list[Table]:
+def of_one_schema(parts: Sequence[Any]) -> list[Table]:
+    """The parts, if all of them are tables with the same columns; else none."""
     tables = [part for part in parts if isinstance(part, Table)]
     if len(tables) < len(parts) or len({table.schema_digest for table in tables}) > 1:
         return []
     return tables
 
 
-def _joined(tables: Sequence[Table], files: ResultFiles) -> Table:
+def joined(tables: Sequence[Table], files: ResultFiles) -> Table:
+    """One table, in a file. Raises OSError if there is no room."""
     file = MappedFile(files.open(sum(table.file.size for table in tables)), 0)
     batches = (batch for table in tables for batch in table.batches())
     extend = partial(files.extend, file.fileno())

@@ -23,8 +23,8 @@ from ..playbook.json_reading import loads
 from ..playbook.views import COLLECTED, FIELD, REST_ONLY, meant_by
 from ..ports import ResultStore
 from ..tables.mapped import MappedFile
+from ..tables.media_types import has_tables
 from ..tables.sealed import sealed, sealed_file
-from ..tables.stream import MEDIA_TYPE
 from ..tables.table import InvalidTable
 from ..tables.value import read_value, tables_in
 from ..telemetry import metrics
@@ -146,7 +146,7 @@ class Resolver:
             # it was passed on, and is not all that its object holds
             return
         name, meta = _identity(ref), ref.get("meta", {})
-        size, is_table = int(meta.get("bytes", 0)), meta.get("content_type") == MEDIA_TYPE
+        size, is_table = int(meta.get("bytes", 0)), has_tables(meta.get("content_type", ""))
         if is_table and ref.get("ipc") is not None:
             return
         # a table is a file, which would not be given back for long
@@ -180,7 +180,7 @@ class Resolver:
         if COLLECTED in ref:
             return await self._load_collected(ref)
         reference = _validated(ref)
-        if reference.meta.content_type == MEDIA_TYPE:
+        if has_tables(reference.meta.content_type):
             return await self._load_tables(ref, reference)
         value = await self._load_json(reference)
         self._put(_identity(ref), value, reference.meta.bytes)

@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Any, Final
 
 from .from_rows import typed_table
 from .json_lines import json_lines, json_text
+from .listed import has_table
 from .media_types import Form
 from .rows import rows_of
 from .table import CHUNK_ROWS, Table, few_around
-from .value import tables_in
 
 if TYPE_CHECKING:
     import pyarrow
@@ -23,6 +23,9 @@ _PIECE_ROWS: Final = CHUNK_ROWS
 USUAL_NAME: Final = "rows"
 # in a message
 MAX_NAMED: Final = 20
+HAVE_COLUMNS: Final[Sequence[Form]] = ("csv", "parquet", "arrow")
+# what may be a table, or have one in it
+_HOLDERS: Final = frozenset({Table, dict, list, tuple})
 
 
 class NoTable(ValueError):
@@ -47,7 +50,7 @@ def pieces(value: Any, form: Form, table: str | None = None) -> Iterator[bytes]:
 
     Raises NoTable, InvalidTable, and ValueError or a pyarrow.ArrowException for what has no form there.
     """
-    chosen = value if table is None and form == "json" else table_in(value, table)
+    chosen = value if table is None and form == "json" else table_in(value, table, has_columns=form in HAVE_COLUMNS)
     match form:
         case "json":
             return _ended(_json(chosen))
@@ -57,33 +60,74 @@ def pieces(value: Any, form: Form, table: str | None = None) -> Iterator[bytes]:
             return _columns(_batches(chosen), form)
 
 
-def table_in(value: Any, name: str | None) -> Any:
+def items(value: Any, line: bytes = b"\n") -> Iterator[bytes]:
+    """The items of a table, or of a list with tables in it, as JSON, without the brackets. `line`: between the rows of
+    a table. Raises InvalidTable."""
+    separator = b""
+    if isinstance(value, Table | Batches) or _is_rows(value):
+        end = b"," + line
+        for rows in _chunks(value, end):
+            # the last comma is not written before more rows follow
+            yield separator + rows[: -len(end)]
+            separator = end
+        return
+    for item in value:
+        yield separator
+        yield from _json(item, line)
+        separator = b","
+
+
+def table_in(value: Any, name: str | None, *, has_columns: bool = True) -> Any:
     """The table of the value, or that with this name: a Table, Batches, or a list of objects. Of several, that in the
-    field `rows` is meant. Raises NoTable."""
+    field `rows` is meant. Not `has_columns`: the objects may have tables in them. Raises NoTable."""
     if isinstance(value, Batches):
         if name is not None:
             raise NoTable(f"the result is a table, and has none that is called {name!r:.200}")
         return value
-    found = dict(_named_tables(value))
-    names = list(found)
-    listed = ", ".join(names[:MAX_NAMED]) + (", ..." if len(names) > MAX_NAMED else "")
+    if name is None and not has_columns and _holds_tables(value):
+        return value
+    found = list(_named_tables(value))
     if name is not None:
-        if name not in found:
-            there = f"there are {listed}" if any(names) else "it is a table itself" if names else "it has none"
-            raise NoTable(f"the result has no table {name!r:.200}: {there}", names)
-        return found[name]
+        return _named(found, name, has_columns)
+    found = [(its, table) for its, table in found if not _holds_tables(table)]
     if not found:
         raise NoTable("the result is no table: it is no list of objects, and has none in a field")
-    if len(found) > 1 and USUAL_NAME not in found:
+    usual = [table for its, table in found if its == USUAL_NAME]
+    if len(found) > 1 and len(usual) != 1:
+        names, listed = _listed(found)
         raise NoTable(f"the result has {len(found)} tables: {listed}", names)
-    return found[USUAL_NAME] if len(found) > 1 else found[names[0]]
+    return usual[0] if len(found) > 1 else found[0][1]
+
+
+def _named(found: Sequence[tuple[str, Any]], name: str, has_columns: bool) -> Any:
+    names, listed = _listed(found)
+    meant = [table for its, table in found if its == name]
+    if not meant:
+        there = f"there are {listed}" if any(names) else "it is a table itself" if names else "it has none"
+        raise NoTable(f"the result has no table {name!r:.200}: {there}", names)
+    if len(meant) > 1:
+        what = f"{name!r:.200} names {len(meant)} tables of the result, as there are fields with a dot in their names"
+        raise NoTable(f"{what}: none of them can be had alone, and all can be had as JSON. There are {listed}", names)
+    if has_columns and _holds_tables(meant[0]):
+        what = f"{name!r:.200} is a list of objects that have tables in them"
+        raise NoTable(f"{what}: it has no columns, and can be had as JSON. There are {listed}", names)
+    return meant[0]
+
+
+def _listed(found: Sequence[tuple[str, Any]]) -> tuple[list[str], str]:
+    """The names of tables, and the first of them in a message."""
+    names = list(dict.fromkeys(name for name, _ in found))
+    return names, ", ".join(names[:MAX_NAMED]) + (", ..." if len(names) > MAX_NAMED else "")
 
 
 def _named_tables(value: Any, place: tuple[str, ...] = ()) -> Iterator[tuple[str, Any]]:
-    """Tables by their places. A list of objects is one as well: a small result has it in the place of a table."""
-    if isinstance(value, Table) or _is_rows(value) or (value == [] and place in ((), ("rows",))):
+    """Tables by their places. A list of objects is one as well: a small result has it in the place of a table. One
+    whose objects have tables in them is named, too, as are these."""
+    if isinstance(value, Table) or _is_rows(value) or (value == [] and place in ((), (USUAL_NAME,))):
         yield ".".join(place), value
         return
+    if _holds_tables(value) and place:
+        yield ".".join(place), value
     members = value.items() if isinstance(value, Mapping) else enumerate(value) if isinstance(value, list) else ()
     for key, member in members:
         if isinstance(member, Table | Mapping | list):
@@ -91,7 +135,21 @@ def _named_tables(value: Any, place: tuple[str, ...] = ()) -> Iterator[tuple[str
 
 
 def _is_rows(value: Any) -> bool:
+    """Whether it is a list of objects without tables in them."""
+    return _are_objects(value) and not _have_tables(value)
+
+
+def _holds_tables(value: Any) -> bool:
+    """Whether it is a list of objects that have tables in them, such as the results of a loop."""
+    return _are_objects(value) and _have_tables(value)
+
+
+def _are_objects(value: Any) -> bool:
     return isinstance(value, list) and bool(value) and all(isinstance(row, dict) for row in value)
+
+
+def _have_tables(rows: Sequence[Mapping[str, Any]]) -> bool:
+    return any(has_table(cell) for row in rows for cell in row.values() if type(cell) in _HOLDERS)
 
 
 def _batches(table: Any) -> Batches:
@@ -125,31 +183,32 @@ def _sliced(batches: Iterable[pyarrow.RecordBatch]) -> Iterator[pyarrow.RecordBa
 
 
 def _lines(table: Any) -> Iterator[bytes]:
-    return _chunks(table, b"\n")
+    if not _holds_tables(table):
+        yield from _chunks(table, b"\n")
+        return
+    for item in table:
+        yield from _json(item, b"")
+        yield b"\n"
 
 
-def _json(value: Any) -> Iterator[bytes]:
-    """With the rows of tables, of which a few are in memory at once."""
+def _json(value: Any, line: bytes = b"\n") -> Iterator[bytes]:
+    """With the rows of tables, of which a few are in memory at once. `line`: between rows."""
     if isinstance(value, Table | Batches) or _is_rows(value):
-        separator = b"[\n"
-        for rows in _chunks(value, b",\n"):
-            # the last comma is not written before more rows follow
-            yield separator + rows[:-2]
-            separator = b",\n"
-        yield b"[]" if separator == b"[\n" else b"\n]"
-    elif isinstance(value, dict) and next(tables_in(value), None) is not None:
+        begin = b"[" + line
+        for rows in items(value, line):
+            yield begin + rows
+            begin = b""
+        yield b"[]" if begin else line + b"]"
+    elif isinstance(value, dict) and has_table(value):
         separator = b"{"
         for key, member in value.items():
             yield separator + json_text(key) + b":"
-            yield from _json(member)
+            yield from _json(member, line)
             separator = b","
         yield b"}"
-    elif isinstance(value, list) and next(tables_in(value), None) is not None:
-        separator = b"["
-        for member in value:
-            yield separator
-            yield from _json(member)
-            separator = b","
+    elif isinstance(value, list) and has_table(value):
+        yield b"["
+        yield from items(value, line)
         yield b"]"
     else:
         yield json_text(value)

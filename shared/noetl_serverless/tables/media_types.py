@@ -16,8 +16,11 @@ MEDIA_TYPES: Final[Mapping[Form, str]] = {
     "csv": "text/csv",
     "parquet": "application/vnd.apache.parquet",
 }
+# of the object that names the parts of what was accumulated, where there are tables beside them
+MANIFEST_WITH_TABLES: Final = "application/vnd.noetl.manifest+arrow"
 # what others call them
 _OTHER_NAMES: Final[Mapping[str, Form]] = {
+    MANIFEST_WITH_TABLES: "arrow",
     "application/ndjson": "ndjson",
     "application/jsonl": "ndjson",
     "application/x-jsonlines": "ndjson",
@@ -37,6 +40,11 @@ _ENDINGS: Final[Mapping[str, Form]] = {
 def form_named(media_type: str) -> Form | None:
     """The form of a media type; None if it is that of no table."""
     return _FORMS.get(media_type.partition(";")[0].strip().lower())
+
+
+def has_tables(media_type: str) -> bool:
+    """Whether it is that of bytes in which there are tables of a step's result."""
+    return media_type in (MEDIA_TYPE, MANIFEST_WITH_TABLES)
 
 
 def form_of_file(ending: str) -> Form | None:

@@ -8,17 +8,24 @@ from pathlib import Path
 from typing import Any
 
 import orjson
+import pyarrow as pa
 import pytest
 from tests.integration.control_plane.conftest import Answer, Client, FakeWorker
 from tests.integration.control_plane.test_put_results import objects, put_content
 
-from noetl_serverless.control_plane import accumulated, converted
+from noetl_serverless.control_plane import accumulated, converted, stored_value
 from noetl_serverless.playbook.views import COLLECTED
 from noetl_serverless.results.accumulated import MANIFEST_TYPE
+from noetl_serverless.results.files import ResultFiles
 from noetl_serverless.results.offload import Output, Place, externalise
 from noetl_serverless.results.store import FsspecResultStore
 from noetl_serverless.results.stores import ResultStores
 from noetl_serverless.store.database import Database
+from noetl_serverless.tables.mapped import MappedFile
+from noetl_serverless.tables.media_types import MANIFEST_WITH_TABLES, MEDIA_TYPES
+from noetl_serverless.tables.sealed import memory_file
+from noetl_serverless.tables.stream import MEDIA_TYPE, write_table
+from noetl_serverless.tables.table import Table
 
 ALWAYS = Output(inline_bytes=-1)
 
@@ -33,7 +40,8 @@ class Stored:
 
     async def ref(self, value: Any, suffix: str, execution_id: str | None = None) -> dict[str, Any]:
         place = Place(execution_id=execution_id or self.execution_id, step="first", suffix=suffix)
-        return (await externalise(value, place, self.stores, ALWAYS))["ref"]  # type: ignore[no-any-return]
+        files = ResultFiles(self.folder)
+        return (await externalise(value, place, self.stores, ALWAYS, files))["ref"]  # type: ignore[no-any-return]
 
     async def parts(self, values: list[Any], execution_id: str | None = None) -> list[dict[str, Any]]:
         refs = [await self.ref(value, f"part {index}", execution_id) for index, value in enumerate(values)]
@@ -59,7 +67,8 @@ def stored(started: str, results_url: str) -> Stored:
 async def report(hands: FakeWorker, stored: Stored, document: Any) -> dict[str, Any]:
     (command,) = await hands.claim()
     ref = await stored.ref(document, "whole")
-    ref["meta"]["content_type"] = MANIFEST_TYPE
+    is_table = ref["meta"]["content_type"] == MEDIA_TYPE
+    ref["meta"]["content_type"] = MANIFEST_WITH_TABLES if is_table else MANIFEST_TYPE
     await hands.report(command, ref=ref)
     return ref
 
@@ -77,8 +86,81 @@ async def test_what_a_worker_has_stored_is_one_value(user: Client, hands: FakeWo
     assert answer.json == {"status": "ok", "pages": [item for value in values for item in value]}
 
 
+def small(*numbers: int | str) -> Table:
+    # narrow, so that a table that was made of rows has another type
+    kind = pa.int8() if isinstance(numbers[0], int) else pa.string()
+    descriptor = memory_file()
+    return Table(MappedFile(descriptor, write_table(descriptor, pa.table({"n": pa.array(numbers, kind)})).bytes))
+
+
+async def test_beside_what_was_accumulated_there_are_tables(user: Client, hands: FakeWorker, stored: Stored) -> None:
+    """As a pipeline has it, of whose pages the last is a part of the result as well."""
+    parts = await stored.parts([small(1, 2), small(3)])
+    rest = {"results": {"page": {"rows": small(3), "page": 2}}}
+    await report(hands, stored, {"rest": rest, COLLECTED: {"all": stored.manifest(parts)}})
+    path = f"/api/result/{stored.execution_id}/first?resolve=true"
+    expected = {"results": {"page": {"rows": [{"n": 3}], "page": 2}}, "all": [{"n": 1}, {"n": 2}, {"n": 3}]}
+    for headers in ({}, {"accept": "application/json"}, {"accept": "*/*"}):
+        answer = await user.call("GET", path, headers=headers)
+        assert (answer.status, answer.json, answer.headers["content-type"]) == (200, expected, "application/json")
+    csv = {"accept": "text/csv"}
+    assert (await user.call("GET", f"{path}&table=all", headers=csv)).body == b'"n"\n1\n2\n3\n'
+    assert (await user.call("GET", f"{path}&table=results.page.rows", headers=csv)).body == b'"n"\n3\n'
+    refused = await user.call("GET", path, headers=csv)
+    assert (refused.status, refused.json["tables"]) == (400, ["results.page.rows", "all"]), refused.body
+    arrow = await user.call("GET", f"{path}&table=all", headers={"accept": MEDIA_TYPES["arrow"]})
+    columns = pa.ipc.open_stream(arrow.body).read_all()
+    assert (columns.schema.field("n").type, columns.num_rows) == (pa.int8(), 3), "it was made of rows"
+    head = await user.call("HEAD", path)
+    assert (head.status, head.headers["content-type"]) == (200, "application/json")
+
+
+async def test_a_changed_table_beside_what_was_accumulated_is_reported(
+    user: Client, hands: FakeWorker, stored: Stored
+) -> None:
+    parts = await stored.parts([small(1)])
+    ref = await report(hands, stored, {"rest": {"t": small(77)}, COLLECTED: {"all": stored.manifest(parts)}})
+    path = stored.folder / ref["key"]
+    path.write_bytes(path.read_bytes().replace(b"\x4d\0\0", b"\x4e\0\0"))
+    assert_changed(await read(user, stored))
+
+
+async def test_results_with_tables_that_were_appended_are_read(
+    user: Client, hands: FakeWorker, stored: Stored, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    parts = await stored.parts([[{"t": small(1), "x": 1}], [{"t": small(2), "x": 2}], [{"x": 3}]])
+    await report(hands, stored, {"rest": {}, COLLECTED: {"all": stored.manifest(parts)}})
+    path = f"/api/result/{stored.execution_id}/first?resolve=true"
+    expected = [{"t": [{"n": 1}], "x": 1}, {"t": [{"n": 2}], "x": 2}, {"x": 3}]
+    assert (await user.get(path)).json == {"all": expected}
+    lines = await user.call("GET", f"{path}&table=all", headers={"accept": "application/x-ndjson"})
+    assert [orjson.loads(line) for line in lines.body.splitlines()] == expected
+    csv = await user.call("GET", f"{path}&table=all.1.t", headers={"accept": "text/csv"})
+    assert csv.body == b'"n"\n2\n'
+
+
+async def test_tables_of_several_schemas_are_one_list_up_to_a_limit(
+    user: Client, hands: FakeWorker, stored: Stored, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    parts = await stored.parts([small(1), small("a"), [{"n": None}]])
+    await report(hands, stored, {"rest": {}, COLLECTED: {"all": stored.manifest(parts)}})
+    path = f"/api/result/{stored.execution_id}/first?resolve=true"
+    lines = await user.call("GET", path, headers={"accept": "application/x-ndjson"})
+    assert [orjson.loads(line) for line in lines.body.splitlines()] == [{"n": 1}, {"n": "a"}, {"n": None}]
+    monkeypatch.setattr(stored_value, "LISTED_BYTES", 10)
+    refused = await user.call("GET", path, headers={"accept": "application/x-ndjson"})
+    assert (refused.status, refused.json["code"]) == (400, "answer.too_large"), refused.body
+    assert (await user.get(path)).json == {"all": [{"n": 1}, {"n": "a"}, {"n": None}]}
+
+
 @pytest.mark.parametrize(
-    "content_type", [MANIFEST_TYPE, f"{MANIFEST_TYPE}; charset=utf-8", "Application/VND.noetl.Manifest+JSON ;a=b"]
+    "content_type",
+    [
+        MANIFEST_WITH_TABLES,
+        MANIFEST_TYPE,
+        f"{MANIFEST_TYPE}; charset=utf-8",
+        "Application/VND.noetl.Manifest+JSON ;a=b",
+    ],
 )
 @pytest.mark.parametrize("folder", ["result", "temp"])
 async def test_a_user_puts_no_manifest(
@@ -88,7 +170,7 @@ async def test_a_user_puts_no_manifest(
         "PUT", f"/api/{folder}/{started}", [b"[]"], query={"name": "x"}, headers={"content-type": content_type}
     )
     assert (refused.status, refused.json["code"]) == (415, "request.unsupported_type")
-    assert MANIFEST_TYPE in refused.json["detail"] and "application/json" in refused.json["detail"]
+    assert "application/vnd.noetl.manifest+" in refused.json["detail"] and "application/json" in refused.json["detail"]
     assert objects(results_url) == []
 
 

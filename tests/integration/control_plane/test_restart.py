@@ -99,6 +99,55 @@ async def test_a_decision_on_what_stays_done_is_refused_when_it_comes_again(user
     assert (await user.get("/api/replay/validate", execution_id=new)).json["valid"]
 
 
+LOOP = """\
+apiVersion: noetl.io/v2
+kind: Playbook
+metadata: {name: looping, path: demo/looping}
+workflow:
+  - step: each
+    loop: {in: "{{ [1, 2] }}", iterator: n, spec: {mode: sequential}}
+    tool: {kind: python, code: "result = 1"}
+    next: {arcs: [{step: last}]}
+  - {step: last, tool: {kind: python, code: "result = 1"}}
+"""
+
+
+@pytest.mark.parametrize("size", [1, 40_000], ids=["small", "large"])
+async def test_the_results_of_a_loop_that_stays_done_are_read_from_both_executions(
+    user: Client, hands: FakeWorker, size: int
+) -> None:
+    assert (await user.post("/api/catalog/register", {"content": LOOP})).status == 200
+    id = (await user.post("/api/execute", {"path": "demo/looping"})).json["execution_id"]
+    rows = ["a" * size, "b" * size]
+    [command] = await hands.claim()
+    while command["step"] == "each":
+        start, end = command["frame"]["start"], command["frame"]["end"]
+        frame = {"start": start, "end": end, "ok": end - start, "failed": 0}
+        [command] = (await hands.report(command, frame=frame, data=rows[start:end]))["commands"]
+    await hands.report(command, status="error", error=BOOM)
+    new = (await restart(user, id))["execution_id"]
+    path = f"/api/aggregate/loop/results?step_name=each&execution_id={new}"
+    found: list[Any] = []
+    after: int | None = 0
+    while after is not None:
+        page = await user.get(f"{path}&after={after}")
+        assert page.status == 200, page.body
+        assert page.json["stats"] == {"total": 2, "success": 2, "failed": 0}
+        found += page.json["results"]
+        after = page.json["next"]
+    assert found == rows
+    assert (await user.get(f"{path}&after=1")).json["results"] == rows[1:]
+    whole = await user.get(f"/api/result/{new}/each")
+    if size == 1:
+        assert whole.json["data"]["results"] == rows
+    else:
+        assert (whole.status, whole.json["loop_results"]) == (
+            409,
+            path.replace("step_name=each&", "") + "&step_name=each",
+        )
+    assert (await user.get("/api/aggregate/loop/results", execution_id=new, step_name="last")).status == 404
+
+
 async def test_a_key_starts_one_restart(user: Client, failed: str) -> None:
     answers = await asyncio.gather(*(restart(user, failed, idempotency_key="k") for _ in range(4)))
     assert len({answer["execution_id"] for answer in answers}) == 1

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gzip
+import hashlib
 from typing import Any
 
 import orjson
@@ -51,7 +53,14 @@ async def stored(store: FsspecResultStore, start: int, rows: list[Any]) -> Resul
     key = f"1/each/{start}.json"
     await store.put(key, content)
     return ResultRange(
-        start, start + len(rows), None, {"store": store.name, "key": key, "meta": {"bytes": len(content)}}
+        start,
+        start + len(rows),
+        None,
+        {
+            "store": store.name,
+            "key": key,
+            "meta": {"bytes": len(content), "sha256": hashlib.sha256(content).hexdigest()},
+        },
     )
 
 
@@ -133,7 +142,19 @@ async def test_items_that_have_not_run_beside_results_too_large_for_a_page_have_
     assert await _with_values(lambda: ResultStores(store), page[1:], 7, None) == ([None, None, 9], [], None)
 
 
-@pytest.mark.parametrize("content", [None, b"[1", b"[1]", b'{"a": 1}'])
+async def test_compressed_results_are_read_into_the_list_too(store: FsspecResultStore) -> None:
+    part = await stored(store, 0, [1, 2])
+    assert part.ref is not None
+    part.ref["meta"]["compression"] = "gzip"
+    await store.delete(part.ref["key"])
+    await store.put(part.ref["key"], gzip.compress(b"[1,2]"))
+    assert await _with_values(lambda: ResultStores(store), [part], 0, None) == ([1, 2], [], None)
+    await store.delete(part.ref["key"])
+    await store.put(part.ref["key"], b"junk of 10")
+    assert await _with_values(lambda: ResultStores(store), [part], 0, None) == ([], [part], None)
+
+
+@pytest.mark.parametrize("content", [None, b"[1", b"[1]", b'{"a": 1}', b"[1,3]"])
 async def test_results_that_are_no_longer_what_was_stored_are_left_by_reference(
     store: FsspecResultStore, content: bytes | None
 ) -> None:

@@ -4,19 +4,19 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import get_args
+from typing import Any, get_args
 
 import orjson
 import pyarrow as pa
 import pytest
 
-from noetl_serverless.tables.export import pieces
+from noetl_serverless.tables.export import NoTable, pieces
 from noetl_serverless.tables.invalid import RowTooLarge
 from noetl_serverless.tables.mapped import MappedFile
 from noetl_serverless.tables.media_types import Form
 from noetl_serverless.tables.sealed import memory_file
 from noetl_serverless.tables.stream import BATCH_BYTES, write_table
-from noetl_serverless.tables.table import CHUNK_ROWS
+from noetl_serverless.tables.table import CHUNK_ROWS, Table
 from noetl_serverless.tables.value import read_value
 
 
@@ -57,3 +57,52 @@ def test_a_row_that_would_take_too_much_memory_is_refused(form: Form, monkeypatc
     written = write_table(descriptor, pa.table({"n": range(3), "list": lists}))
     with pytest.raises(RowTooLarge, match="column 'list': as a value the row takes at least 15 MiB"):
         list(pieces(read_value(MappedFile(descriptor, written.bytes)), form))
+
+
+def small(*numbers: int) -> Table:
+    descriptor = memory_file()
+    return Table(MappedFile(descriptor, write_table(descriptor, pa.table({"n": list(numbers)})).bytes))
+
+
+ITEMS: list[dict[str, Any]] = [
+    {"rows": [{"n": 1}, {"n": 2}], "x": 1},
+    {"rows": [{"n": 7}], "x": [None]},
+    {"rows": [{"n": 3}], "x": 3},
+]
+
+
+def items() -> list[Any]:
+    """As a loop gives them."""
+    return [{**item, "rows": small(*(row["n"] for row in item["rows"]))} for item in ITEMS]
+
+
+def test_a_list_of_objects_with_tables_in_them_is_had_as_json() -> None:
+    cases: list[tuple[Any, Any]] = [
+        (items(), ITEMS),
+        ({"results": items(), "n": 1}, {"results": ITEMS, "n": 1}),
+        ([small(1), small(2, 3)], [[{"n": 1}], [{"n": 2}, {"n": 3}]]),
+    ]
+    for value, expected in cases:
+        assert orjson.loads(b"".join(pieces(value, "json"))) == expected
+    named: list[tuple[Any, str | None]] = [(items(), None), ({"all": items()}, "all")]
+    for value, table in named:
+        lines = b"".join(pieces(value, "ndjson", table)).splitlines()
+        assert [orjson.loads(line) for line in lines] == ITEMS, "an item has other than one line"
+
+
+def test_a_table_of_one_of_its_items_is_chosen_and_the_list_itself_has_no_columns() -> None:
+    value = {"all": items(), "tables": [small(4)]}
+    assert b"".join(pieces(value, "csv", "all.2.rows")) == b'"n"\n3\n'
+    assert b"".join(pieces(value, "csv", "tables.0")) == b'"n"\n4\n'
+    for table, message in (("all", "no columns"), (None, "4 tables")):
+        with pytest.raises(NoTable, match=message) as refused:
+            b"".join(pieces(value, "csv", table))
+        assert "all.0.rows" in refused.value.tables and "object at" not in str(refused.value)
+
+
+def test_of_two_tables_with_one_name_none_is_given() -> None:
+    value = {"a": {"b": [{"n": 1}]}, "a.b": [{"n": 2}], "c": [{"n": 3}]}
+    with pytest.raises(NoTable, match=r"'a\.b' names 2 tables") as refused:
+        b"".join(pieces(value, "csv", "a.b"))
+    assert refused.value.tables == ("a.b", "c")
+    assert b"".join(pieces(value, "csv", "c")) == b'"n"\n3\n'

@@ -12,7 +12,7 @@ from ..client import Client
 from ..execution_id import checked
 from ..failure import EXIT_FAILED, Failure, WrongUse
 from ..options import DataOption, JsonOption, read_text
-from ..output import command, echo, print_json, show, table
+from ..output import command, echo, print_json, remark, show, table
 from ..recordings import RecordedArgument, fetch, fetch_result, is_capsule, read_capsule
 from ..target import running_stack
 
@@ -61,6 +61,14 @@ def export(
         packed = write(recording, file, masking, max_bytes=max_bytes, release=version("noetl-serverless"))
     except OSError as error:
         raise Failure(f"{file}: {error.strerror or error}") from None
+    damaged = [
+        result.ref
+        for nested in recording.with_descendants()
+        for result in nested.results.values()
+        if result.left_out == "changed"
+    ]
+    for ref in damaged:
+        remark(f"{ref} is damaged: its store has other bytes than those that were written, and it was left out")
     if as_json:
         print_json(
             {
@@ -70,6 +78,7 @@ def export(
                 "events": packed.events,
                 "result_bytes": packed.bytes,
                 "results_left_out": packed.left_out,
+                "results_damaged": damaged,
                 "masked": packed.masked,
             }
         )

@@ -18,6 +18,7 @@ from urllib.parse import quote, urlencode
 import typer
 
 from ...plurals import counted
+from ...tables.listed import has_table
 from ...tables.media_types import MEDIA_TYPES, Form, form_named, form_of_file
 from ...uri import SCHEME, ResultUri
 from ..client import Client
@@ -26,7 +27,7 @@ from ..failure import Failure, Refused, WrongUse
 from ..loop_results import Value, item_of, loop_path, results_of
 from ..options import DataOption, JsonOption
 from ..output import command, console, echo, print_json, remark, show, table
-from ..tabular import convert, type_of_file
+from ..tabular import convert, type_of_file, write
 from ..target import running_stack
 from ..transfer import Progress, download, type_of, upload
 
@@ -119,14 +120,11 @@ def _of_loop(client: Client, ref: str, step: str | None, item: int) -> Value:
 def _written(value: Any, output: Path | None, wanted: Form | None, table: str | None) -> str:
     """What is at hand already. Its media type."""
     form = wanted or ("json" if table is None else "arrow")
-    with tempfile.TemporaryDirectory(prefix="noetls-") as folder, _target(output) as target:
-        source = Path(folder) / "result"
-        source.write_text(json.dumps(value, ensure_ascii=False))
-        if table is None and form == "json":
-            with source.open("rb") as same:
-                shutil.copyfileobj(same, target, 1024 * 1024)
+    with _target(output) as target:
+        if table is None and form == "json" and not has_table(value):
+            target.write(json.dumps(value, ensure_ascii=False).encode())
         else:
-            convert(source, MEDIA_TYPES["json"], target, form, table)
+            write(lambda: value, target, form, table)
     return MEDIA_TYPES[form]
 
 

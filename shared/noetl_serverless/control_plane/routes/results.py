@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import hashlib
 from collections.abc import Callable
 from typing import Any
 
@@ -10,11 +11,16 @@ import orjson
 
 from ...errors import NotFound, Unavailable
 from ...limits import ANSWER_BYTES, KIB, PAGE_BYTES
+from ...results.compression import error_of
+from ...results.content import Truncated, read
 from ...results.stores import ResultStores
 from ...store.executions import ResultRange
+from ...tables.media_types import has_tables
+from ...uri import ResultUri
 from ..models.executions import LoopResults, LoopResultsQuery, LoopStats, Manifest, ManifestPart, ManifestQuery
 from ..models.results import ResultData, ResultDataQuery
 from ..operation import BOTH, USERS, Call, Operation
+from ..result_reads import state_of
 from .identifiers import execution_id_of
 
 # size of a manifest's parts if it is not paged: with the other fields they still fit into one answer
@@ -46,9 +52,14 @@ async def loop_results(call: Call) -> LoopResults:
     executions = call.services.executions
     execution_id = int(query.execution_id)
     generation = await executions.latest_generation(execution_id, query.step_name)
-    if generation is None:
+    loop = (execution_id, query.step_name, generation) if generation is not None else None
+    if loop is None:
+        found = await _taken_over(call, execution_id, query.step_name)
+        if isinstance(found, LoopResults):
+            return found
+        loop = found
+    if loop is None:
         raise NotFound(f"execution {execution_id} has not run a loop in step {query.step_name!r}")
-    loop = (execution_id, query.step_name, generation)
     stats = await executions.loop_stats(*loop)
     page, next_item = await _page(call, loop, query.after, PAGE_BYTES)
     # where items are claimed, some of their places are left free
@@ -62,6 +73,24 @@ async def loop_results(call: Call) -> LoopResults:
         count=stats.success + stats.failed if stats else 0,
         refs=[ManifestPart.of(part) for part in large],
         next=next_item,
+    )
+
+
+async def _taken_over(call: Call, execution_id: int, step: str) -> tuple[int, str, int] | LoopResults | None:
+    """Of a loop whose results a restart has taken over: the run that has given them, or small ones themselves."""
+    outcome = (await state_of(call, execution_id)).outcomes.get(step) or {}
+    ref, data = outcome.get("ref") or {}, outcome.get("data")
+    if ref.get("kind") == "manifest":
+        uri = ResultUri.parse(ref["ref"])
+        return int(uri.execution_id), uri.step, int(uri.suffix)
+    plan = await call.services.orchestrator.plan_of(str(execution_id))
+    is_loop = plan is not None and step in plan.steps and plan.steps[step].loop is not None
+    if not is_loop or not isinstance(data, dict) or not {"results", "stats"} <= data.keys():
+        return None
+    stats = LoopStats(**{name: data["stats"][name] for name in ("total", "success", "failed")})
+    after = call.query.after
+    return LoopResults(
+        results=data["results"][after:], stats=stats, count=stats.success + stats.failed, refs=[], next=None
     )
 
 
@@ -111,10 +140,19 @@ def _size_of(part: ResultRange) -> int:
 
 
 async def _read(stores: ResultStores, ref: dict[str, Any], size: int, count: int) -> list[Any] | None:
-    """A stored list of `count` items; None if it is no longer there, or is not what its reference says."""
+    """A stored list of `count` items; None if it is no longer there, is not what its reference says, or has tables in
+    it."""
+    if has_tables(ref["meta"].get("content_type", "")):
+        return None
+    codec = ref["meta"].get("compression")
+    bad_content = (KeyError, ValueError, Truncated, *(() if codec is None else (error_of(codec),)))
     try:
-        rows = orjson.loads(await stores.named(ref["store"]).get_range(ref["key"], 0, size))
-    except (KeyError, ValueError):
+        store = stores.named(ref["store"])
+        content = b"".join([piece async for piece in read(store, ref["key"], 0, size, codec)])
+        if hashlib.sha256(content).hexdigest() != ref["meta"]["sha256"]:
+            return None
+        rows = orjson.loads(content)
+    except bad_content:
         return None
     return rows if isinstance(rows, list) and len(rows) == count else None
 

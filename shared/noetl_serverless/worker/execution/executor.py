@@ -24,7 +24,7 @@ from ...playbook.values import InvalidValue
 from ...protocol import ClaimedCommand, Outcome
 from ...results.extract import NotSelected
 from ...results.offload import dump
-from ...tables.stream import MEDIA_TYPE
+from ...tables.media_types import has_tables
 from ...tables.table import InvalidTable
 from ...telemetry.logs import log_context
 from ...telemetry.masking import masking
@@ -163,7 +163,7 @@ class Executor:
             stored = await self._store(job, result.data, select=select, write=write)
         schema = job.plan.result_schema
         # of what has a table no worker has all as JSON
-        is_json = "ref" in stored and stored["ref"]["meta"]["content_type"] != MEDIA_TYPE
+        is_json = "ref" in stored and not has_tables(stored["ref"]["meta"]["content_type"])
         if schema is not None and result.ref is None and is_json and may_be_last(job.plan, job.step):
             # in a thread, since a large one takes a while
             stored["ref"]["meta"][VERDICT] = await asyncio.to_thread(_verdict, schema, result.data)
@@ -203,7 +203,7 @@ class Executor:
         )
         result = await run.run()
         stored = await self._store(job, result.data) if result.outcome is not None else {}
-        if result.outcome is not None and "ref" in stored and stored["ref"]["meta"]["content_type"] != MEDIA_TYPE:
+        if result.outcome is not None and "ref" in stored and not has_tables(stored["ref"]["meta"]["content_type"]):
             result.outcome.digest = await asyncio.to_thread(_digest, result.outcome.start, result.data)
         return Outcome(
             execution_id=command.execution_id,

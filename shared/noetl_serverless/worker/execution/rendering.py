@@ -11,7 +11,7 @@ from ...results.accumulated import is_accumulated
 from ...results.reader import Resolver
 from ...tables.json_text import JsonText, texts_in
 from ...tables.mapped import MappedFile
-from ...tables.stream import MEDIA_TYPE
+from ...tables.media_types import has_tables
 from ...tables.table import Table
 
 T = TypeVar("T")
@@ -83,7 +83,7 @@ class ReferenceLoader:
             if file is not None:
                 self._texts[name] = list(texts_in(value, file))
             meta = ref.get("meta", {})
-            if meta.get("content_type") == MEDIA_TYPE or (is_accumulated(ref) and isinstance(value, Table)):
+            if has_tables(meta.get("content_type", "")) or (is_accumulated(ref) and isinstance(value, Table)):
                 # its rows are made as they are read
                 self.has_tables = True
             else:

@@ -14,6 +14,7 @@ from ...results.accumulated import MANIFEST_TYPE, base_of
 from ...results.extract import extract
 from ...results.offload import PREVIEW_ROWS, dump
 from ...results.reference import preview
+from ...tables.media_types import MANIFEST_WITH_TABLES
 from ...tables.stream import MEDIA_TYPE
 from ...tables.value import described, without_tables
 from .collected import Collected
@@ -32,12 +33,19 @@ async def store_collected(job: Job, rest: Mapping[str, Any], collected: Mapping[
     stored = await store_result(document, job.command, job.toolbox, output=replace(output, select=(), inline_bytes=-1))
     ref = stored["ref"]
     job.toolbox.resolver.put(base_of(ref), document)
-    if ref["meta"]["content_type"] != MEDIA_TYPE:
-        ref["meta"]["content_type"] = MANIFEST_TYPE
+    meta = ref["meta"]
+    meta["content_type"] = MANIFEST_WITH_TABLES if meta["content_type"] == MEDIA_TYPE else MANIFEST_TYPE
+    for name in ("row_count", "schema_digest"):
+        # of a table that is beside what was accumulated
+        meta.pop(name, None)
     digests = {name: manifest["meta"]["digest"] for name, manifest in manifests.items()}
     plain = await asyncio.to_thread(described, fields)
     ref["meta"]["digest"] = checksum({"rest": without_volatile(plain), COLLECTED: digests})
-    ref["preview"] = preview(dump(without_tables(fields, lambda table: table[:PREVIEW_ROWS])), output.preview_bytes)
+    ref["preview"] = await asyncio.to_thread(_shown, fields, output.preview_bytes)
     ref["extracted"] = await asyncio.to_thread(extract, fields, output.select)
     ref[COLLECTED] = manifests
     return {"ref": ref}
+
+
+def _shown(fields: Mapping[str, Any], limit: int) -> str:
+    return preview(dump(without_tables(fields, lambda table: table.beginning(PREVIEW_ROWS, limit))), limit)

@@ -20,6 +20,7 @@ from noetl_serverless.limits import INLINE_BYTES
 from noetl_serverless.playbook.views import COLLECTED
 from noetl_serverless.results.store import FsspecResultStore
 from noetl_serverless.tables.mapped import MappedFile
+from noetl_serverless.tables.media_types import MANIFEST_WITH_TABLES
 from noetl_serverless.tables.stream import MEDIA_TYPE, in_field, write_table
 from noetl_serverless.tables.table import Table
 from noetl_serverless.tables.value import read_value
@@ -412,6 +413,24 @@ async def test_tables_of_one_schema_become_one_table() -> None:
     assert [row["id"] for row in found] == list(range(40_000))
     types = [ref["meta"]["content_type"] for event in run.events for ref in event.payload.get("parts", ())]
     assert types.count(MEDIA_TYPE) == 3, f"each stays a table, but they are {types}"
+
+
+async def test_its_reference_names_no_table_though_one_is_beside_it() -> None:
+    run = await pages("{strategy: concat, merge_path: $.rows}", [table(0, 10_000), table(30_000, 40_000)])
+    ref = run.outcomes["all"]["ref"]
+    assert ref["meta"]["content_type"] == MANIFEST_WITH_TABLES
+    assert not {"row_count", "schema_digest"} & ref["meta"].keys(), "it says of the last page what is not of the whole"
+    assert '"rows":[{"id":30000}' in ref["preview"], ref["preview"]
+
+
+async def test_the_preview_looks_at_the_beginning_of_large_cells_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    """To convert all of one may be more than a row may have, and fail the step at its very end."""
+    monkeypatch.setattr("noetl_serverless.tables.rows.ROW_BYTES", 1 << 16)
+    descriptor = os.memfd_create("page")
+    size = write_table(descriptor, pyarrow.table({"b": [b"a" * 300_000]}), in_field("rows", {"next": None})).bytes
+    run = await pages("{strategy: concat, merge_path: $.rows}", [read_value(MappedFile(descriptor, size))])
+    assert run.error is None, run.error
+    assert '"rows":[{"b":"YWFh' in run.outcomes["all"]["ref"]["preview"]
 
 
 async def test_tables_of_several_schemas_and_lists_become_one_list() -> None:
