@@ -77,7 +77,8 @@ async def _of_step(call: Call, id: int, step: str, newest: StoredResult | None) 
         raise _is_loop(id, step)
     if outcome is None:
         if newest is None:
-            raise NotFound(f"execution {id} has no result of a step {step!r:.200}: {await _why_none(call, state, step)}")
+            why = await _why_none(call, state, step)
+            raise NotFound(f"execution {id} has no result of a step {step!r:.200}: {why}")
         return newest
     if (ref := outcome.get("ref")) is not None:
         if newest is not None and newest.key == ref.get("key"):
