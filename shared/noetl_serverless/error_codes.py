@@ -93,7 +93,10 @@ STEP: Final[Mapping[str, str]] = {
     "python.not_json": "The input cannot be passed to the process.",
     "python.timeout": "The code ran longer than its timeout.",
     "python.unavailable": "No process could be started to run the code.",
-    REFERENCE_NOT_AVAILABLE: "A result that is stored by reference is missing or has changed.",
+    REFERENCE_NOT_AVAILABLE: (
+        "A result that is stored by reference cannot be had. `reason`: missing, denied, expired, changed, no_store or "
+        "invalid."
+    ),
     "result.invalid": "The result of the execution does not fit the playbook's schema.",
     "result.unchecked": "As a warning: the result is stored by reference, and was not compared with the schema.",
     "result_store.denied": "The result store refuses access.",

@@ -5,6 +5,8 @@ from __future__ import annotations
 import ast
 import json
 import re
+from collections import Counter
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -17,7 +19,7 @@ from noetl_serverless.hosts.local.layout import Layout
 ROOT = Path(__file__).parents[2]
 DOCUMENTS = [
     path
-    for path in (ROOT / "README.md", *(ROOT / ".github").rglob("*.md"), *ROOT.glob("[!.]*/**/*.md"))
+    for path in (*ROOT.glob("*.md"), *(ROOT / ".github").rglob("*.md"), *ROOT.glob("[!.]*/**/*.md"))
     # what tools and packages bring along is not ours
     if path.relative_to(ROOT).parts[0] not in ("build", "dist")
 ]
@@ -32,6 +34,35 @@ FILE = re.compile(
 def test_every_link_to_a_file_leads_somewhere(document: Path) -> None:
     broken = [link for link in LINK.findall(document.read_text()) if not (document.parent / link).exists()]
     assert not broken, f"{document.relative_to(ROOT)} links to what is not there: {broken}"
+
+
+ANCHOR = re.compile(r"\]\((?!https?:|mailto:)([^)#\s]*)#([^)\s]+)\)")
+# fences of code, whose comments are no headings
+CODE = re.compile(r"^( *)(`{3,}|~{3,}).*?^\1\2", re.MULTILINE | re.DOTALL)
+
+
+@cache
+def anchors_of(document: Path) -> frozenset[str]:
+    """Of its headings, as GitHub makes them, and those that it sets itself."""
+    text = CODE.sub("", document.read_text())
+    found: Counter[str] = Counter()
+    anchors = set(re.findall(r"<a (?:id|name)=\"([^\"]+)\"", text))
+    for heading in re.findall(r"^#{1,6} +(.*?)#* *$", text, re.MULTILINE):
+        plain = re.sub(r"\[([^]]*)\]\([^)]*\)", r"\1", heading).lower()
+        slug = re.sub(r"[^\w\- ]", "", plain).strip().replace(" ", "-")
+        anchors.add(f"{slug}-{found[slug]}" if slug in found else slug)
+        found[slug] += 1
+    return frozenset(anchors)
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.relative_to(ROOT).as_posix())
+def test_every_link_to_a_heading_leads_somewhere(document: Path) -> None:
+    broken = [
+        f"{file}#{anchor}"
+        for file, anchor in ANCHOR.findall(CODE.sub("", document.read_text()))
+        if (not file or file.endswith(".md")) and anchor not in anchors_of(document.parent / file if file else document)
+    ]
+    assert not broken, f"{document.relative_to(ROOT)} links to headings that are not there: {broken}"
 
 
 @pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.relative_to(ROOT).as_posix())

@@ -270,7 +270,8 @@ def reply(value: Any, inline_bytes: int, files: NewFiles, unlimited: AbstractCon
         return _inline(value, field, rows, unlimited)
     rest = None
     if field is not None:
-        rest = _rest({name: item for name, item in value.items() if name != field})
+        # its place among the fields is kept
+        rest = _rest({name: None if name == field else item for name, item in value.items()})
     written = _write(found.schema, chain(read, batches), sum(batch.nbytes for batch in read), field, rest, files)
     with unlimited:
         return orjson.dumps({"file": {"bytes": written.bytes, "rows": written.rows}})

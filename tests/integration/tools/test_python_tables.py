@@ -111,6 +111,7 @@ async def test_many_rows_are_a_table_and_few_are_a_list(pool: PythonPool, open_f
     assert found["rows"][-1] == {"n": ROWS - 1, "text": "x"}
     few = await data(pool, f"{MANY}table = table.slice(0, 2)\nresult = {OTHERS}", files=OpenedBy(open_file))
     assert few == {"a": 1, "rows": [{"n": 0, "text": "x"}, {"n": 1, "text": "x"}], "b": [None]}
+    assert list(found) == list(few) == ["a", "rows", "b"], "a field that is a table moves among the others"
 
 
 @pytest.mark.parametrize(

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
+from noetl_serverless.cli.client import Client
 from noetl_serverless.cli.commands.explain import (
     MAX_COMMANDS,
     MAX_LINES,
@@ -15,7 +16,9 @@ from noetl_serverless.cli.commands.explain import (
     _lease_text,
     _lines,
     _place,
+    add_unavailable,
 )
+from noetl_serverless.cli.failure import Refused
 
 RUN = {"step": "a", "generation": 1, "status": "running", "why": "it is in progress"}
 
@@ -177,3 +180,44 @@ def test_signals_that_no_wait_has_taken_are_shown_with_what_may_be_wrong_with_th
         "keeps signals that no wait has taken: 'piad' 2 times, 'x'",
         "no step waits for it",
     ]
+
+
+class Results:
+    """Answers for a result as the API does."""
+
+    def __init__(self, problem: dict[str, Any] | None) -> None:
+        self._problem = problem
+        self.asked: list[str] = []
+
+    def get(self, path: str) -> dict[str, Any]:
+        self.asked.append(path)
+        if self._problem is not None:
+            raise Refused(404, self._problem)
+        return {}
+
+
+def stored_run(generation: int = 1) -> dict[str, Any]:
+    ref = {"kind": "result_ref", "ref": "noetl://execution/7/result/make/x", "meta": {"bytes": 70_000}}
+    return {"step": "make", "generation": generation, "status": "ok", "why": "it completed", "chain": [], "stored": ref}
+
+
+def whole(run: dict[str, Any]) -> str:
+    document = {"execution_id": "7", "status": "completed", "error": None, "quarantined": None, "dropped": None}
+    lists: dict[str, Any] = {"retried": [], "warnings": [], "kept_signals": [], "waits": [], "steps": [run]}
+    return "\n".join(line for line, _ in _lines({**document, **lists}, "7", whole=True))
+
+
+def test_of_a_result_that_is_gone_it_does_not_say_how_to_read_it() -> None:
+    problem = {"code": "REFERENCE_NOT_AVAILABLE", "detail": "it does not exist any more: it has expired"}
+    results, earlier, run = Results(problem), stored_run(), stored_run(2)
+    add_unavailable(cast(Client, results), "7", [earlier, run, {"step": "b"}])
+    assert results.asked == ["/api/result/7/make"], "only of the last run of each step it can be asked"
+    assert "its result cannot be read: it does not exist any more: it has expired" in whole(run)
+    assert "noetls result get" not in whole(run)
+
+
+@pytest.mark.parametrize("problem", [None, {"code": "auth.forbidden", "detail": "no"}])
+def test_of_any_other_result_it_says_how_to_read_it(problem: dict[str, Any] | None) -> None:
+    run = stored_run()
+    add_unavailable(cast(Client, Results(problem)), "7", [run])
+    assert "noetls result get noetl://execution/7/result/make/x" in whole(run)

@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Annotated, Any
+from urllib.parse import quote
 
 import typer
 
+from ...error_codes import REFERENCE_NOT_AVAILABLE
 from ...plurals import counted
 from ..attempts import failed_items, lines, time
+from ..client import Client
 from ..code_error import code_error_lines
 from ..ending import compensation, dropped, kept_signals, paused, quarantine, retried, warnings
-from ..failure import WrongUse
+from ..failure import Refused, WrongUse
 from ..options import DataOption, JsonOption
 from ..output import cell, command, echo, print_json, show
-from ..recordings import RecordedArgument, recording_of
+from ..recordings import RecordedArgument, is_capsule, recording_of
 from ..references import reference_in, reference_text
+from ..target import running_stack
 
 MAX_CHARACTERS = 120
 # failed items of a loop that are shown without STEP
@@ -55,11 +59,28 @@ def explain(
         wait.update(_lease(leases.get(wait.get("command_id"))))
     for run in answer["steps"]:
         run["status"], run["why"] = _place(run, answer["waits"])
+    if step is not None and not is_capsule(recorded):
+        with running_stack(data) as client:
+            add_unavailable(client, found.execution_id, answer["steps"])
     document = Masking().tree(answer)
     if as_json:
         print_json(document)
     else:
         _show(document, recorded, whole=step is not None)
+
+
+def add_unavailable(client: Client, execution_id: str, runs: Sequence[dict[str, Any]]) -> None:
+    """Add `unavailable`, which says why, to the latest run of each step whose stored result cannot be had any more; the
+    log does not know."""
+    latest = {run["step"]: run for run in runs}
+    for name, run in latest.items():
+        if "stored" not in run:
+            continue
+        try:
+            client.get(f"/api/result/{execution_id}/{quote(name, safe='')}")
+        except Refused as refused:
+            if refused.problem.get("code") == REFERENCE_NOT_AVAILABLE:
+                run["unavailable"] = refused.detail
 
 
 def _lease(row: Mapping[str, Any] | None) -> dict[str, Any]:
@@ -132,7 +153,9 @@ def _lines(document: Mapping[str, Any], recorded: str, *, whole: bool) -> Iterat
             yield f"  {called['task']} is the tool {called['path']} version {called['version']} of the catalog", "dim"
         if "frame_rows" in run:
             yield f"  each of its items is a frame of up to {counted(run['frame_rows'], 'row')} (process: frame)", "dim"
-        if whole and (reference := reference_in(run.get("stored"))) is not None:
+        if whole and "unavailable" in run:
+            yield f"  its result cannot be read: {run['unavailable']}", "yellow"
+        elif whole and (reference := reference_in(run.get("stored"))) is not None:
             yield f"  its result is {reference_text(reference)}", "dim"
         if whole and "item_results" in run:
             results = f"the list of the results of its {counted(run['item_results'], 'item')}"
