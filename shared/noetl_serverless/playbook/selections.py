@@ -12,11 +12,18 @@ from .semantics import tool_path
 
 
 def warn(step: Step, written: model.Step, path: Path, faults: Faults) -> None:
-    """Warn of names under which nothing can be read, or something else could, and of paths into what is accumulated."""
+    """Warn of names under which nothing can be read, or something else could, of names that occur twice, and of paths
+    into what is accumulated."""
     known = known_fields(step)
+    # of all tasks, because they are read as fields of the step's result
+    names: set[str] = set()
     for index, tool in enumerate(written.tools):
         for number, item in enumerate(tool.output.select if tool.output is not None else ()):
             here = (*tool_path(written, path, index), "output", "select", number)
+            if item.name in names:
+                message = f"another entry is named '{item.name}', and the last one counts: rename one"
+                faults.add(message, (*here, "as"), "playbook.no_effect")
+            names.add(item.name)
             if item.name in NOT_SELECTED:
                 message = f"'{step.name}.{item.name}' is the step's own {item.name}, not what is selected: rename it"
                 faults.add(message, (*here, "as"), "playbook.reserved_name")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from typing import Final
 
 from ..limits import IN_FLIGHT
@@ -271,8 +271,6 @@ class _Checker:
                 self.add("output.select is not allowed in a loop: its result is a list", (*here, "output"))
             self._rules(tool, here, names, index)
         self._unique(((name, (*tool_path(step, path, i), "name")) for i, name in enumerate(names)), "task")
-        # of all tasks, because they are read as fields of the step's result
-        self._unique(_selected(step, path), "entry of output.select")
 
     def _tool(self, tool: model.Tool, path: Path) -> None:
         self._kind(tool.kind, (*path, "kind"))
@@ -361,10 +359,3 @@ class _Checker:
 def own_rules(tool: model.Tool) -> list[model.Rule]:
     policy = tool.spec.policy if tool.spec else None
     return policy.rules if policy else []
-
-
-def _selected(step: model.Step, path: Path) -> Iterator[tuple[str, Path]]:
-    """The names of what `output.select` of its tools selects, with their places."""
-    for index, tool in enumerate(step.tools):
-        for number, item in enumerate(tool.output.select if tool.output is not None else ()):
-            yield item.name, (*tool_path(step, path, index), "output", "select", number, "as")

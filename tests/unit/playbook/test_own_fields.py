@@ -87,3 +87,15 @@ def test_a_selection_of_what_the_result_may_have_is_not_reported() -> None:
     assert messages(ACCUMULATING % ("noop", of_each, "$.all[0].id"), "{{ f.first }}") == [], "each result has it, too"
     alone = "{kind: noop, output: {accumulate: {manifest_as: all}, select: [{path: '$.all[0]', as: first}]}}"
     assert messages(alone, "{{ f.first }}") == [], "the result of a step with one tool has what is accumulated"
+
+
+@pytest.mark.parametrize(
+    "tool",
+    [
+        "{kind: noop, output: {select: [{path: $.a, as: id}, {path: $.b, as: id}]}}",
+        "[{name: a, kind: noop, output: {select: [{path: $.a, as: id}]}}, "
+        "{kind: noop, output: {select: [{path: $.b, as: id}]}}]",
+    ],
+)
+def test_of_two_selections_of_one_name_the_last_counts(tool: str) -> None:
+    assert messages(tool, "{{ f.id }}") == ["another entry is named 'id', and the last one counts: rename one"]

@@ -81,14 +81,6 @@ class TestReferences:
         assert (fault.line, fault.code) == (10, "playbook.unknown_task")
         assert "did you mean 'page'?" in fault.message
 
-    def test_two_selections_of_one_name(self) -> None:
-        select = "output: {select: [{path: $.%s, as: id}%s]}"
-        fault = only(tool(f"kind: noop\n{select % ('a', ', {path: $.b, as: id}')}"))
-        assert fault.message == "there is another entry of output.select named 'id'"
-        assert fault.pointer == "/workflow/0/tool/output/select/1/as"
-        fault = only(tool(f"- {{name: b, kind: noop, {select % ('a', '')}}}\n- {{kind: noop, {select % ('b', '')}}}"))
-        assert fault.pointer == "/workflow/0/tool/1/output/select/0/as", "both would be a field of the step's result"
-
     def test_a_workbook_task_that_is_not_there(self) -> None:
         text = (
             "workbook: [{name: square, tool: {kind: noop}}]\n"
