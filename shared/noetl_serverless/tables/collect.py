@@ -13,7 +13,7 @@ from .invalid import InvalidTable
 from .rows import small_rows_of
 from .sealed import NewFiles, sealed_file
 from .sizes import JSON, least_of_rows
-from .stream import StreamWriter, in_field
+from .stream import StreamWriter, in_field, size_of
 from .table import Row
 from .value import read_value
 
@@ -56,7 +56,7 @@ def collect(
             raise
 
     # whoever reads it may hand it on
-    file = sealed_file(sum(batch.nbytes for batch in read), write, files.open)
+    file = sealed_file(sum(map(size_of, read)), write, files.open)
     return read_value(file)  # type: ignore[no-any-return]
 
 

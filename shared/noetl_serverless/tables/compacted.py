@@ -23,14 +23,16 @@ def can_be_compacted(kind: pyarrow.DataType) -> bool:
 def compacted(column: pyarrow.Array) -> pyarrow.Array:
     """The same values and type, in buffers that hold nothing else. `column`: of a type that can be."""
     import pyarrow
+    import pyarrow.compute as compute
     import pyarrow.types as t
 
     kind = column.type
     if t.is_dictionary(kind):
         # a slice has few entries of a large dictionary
-        encoded = column.dictionary_decode().dictionary_encode()
-        parts = compacted(encoded.indices.cast(kind.index_type)), compacted(encoded.dictionary)
-        return pyarrow.DictionaryArray.from_arrays(*parts, ordered=kind.ordered)
+        used = column.indices.unique().drop_null()
+        places = compute.index_in(column.indices, used).cast(kind.index_type)
+        entries = compacted(column.dictionary.take(used))
+        return pyarrow.DictionaryArray.from_arrays(compacted(places), entries, ordered=kind.ordered)
     if t.is_struct(kind):
         # each without what a null has in it
         return _built(column, [], [compacted(field) for field in column.flatten()])

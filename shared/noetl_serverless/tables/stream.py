@@ -90,7 +90,7 @@ class StreamWriter:
         """Raises OSError if there is no room."""
         self._rows += batch.num_rows
         for part in _parts(batch):
-            size = part.nbytes
+            size = size_of(part)
             # to join one that is large by itself would be a copy for nothing
             is_large = 2 * size >= BATCH_BYTES
             if is_large:
@@ -129,7 +129,7 @@ class StreamWriter:
         self._pending, self._pending_bytes = [], 0
         if self._extend is not None:
             self._file.flush()
-            self._extend(self._file.tell() + whole.nbytes + _HEADER_BYTES)
+            self._extend(self._file.tell() + size_of(whole) + _HEADER_BYTES)
         self._writer.write_batch(whole.cast(self._schema) if whole.schema != self._schema else whole)
 
 
@@ -166,8 +166,23 @@ def in_field(field: str, rest: Mapping[str, Any]) -> dict[str, Any]:
 
 def _parts(batch: pyarrow.RecordBatch) -> Iterable[pyarrow.RecordBatch]:
     """The batch in slices of about BATCH_BYTES."""
-    size = batch.nbytes
+    size = size_of(batch)
     if size <= BATCH_BYTES or batch.num_rows < 2:
         return [batch]
     rows = max(1, batch.num_rows * BATCH_BYTES // size)
     return [batch.slice(start, rows) for start in range(0, batch.num_rows, rows)]
+
+
+def size_of(batch: pyarrow.RecordBatch) -> int:
+    """In bytes. `nbytes` of pyarrow ends the process for an empty union: with one, whole buffers are counted, though a
+    slice needs a part of them."""
+    has_union = any(map(_has_union, batch.schema.types))
+    return int(batch.get_total_buffer_size() if has_union else batch.nbytes)
+
+
+def _has_union(kind: pyarrow.DataType) -> bool:
+    import pyarrow.types as t
+
+    if t.is_dictionary(kind) or t.is_run_end_encoded(kind):
+        return _has_union(kind.value_type)
+    return bool(t.is_union(kind)) or any(_has_union(kind.field(at).type) for at in range(kind.num_fields))

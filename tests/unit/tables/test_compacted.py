@@ -83,6 +83,15 @@ def test_a_dictionary_keeps_the_entries_that_rows_have() -> None:
     assert found.dictionary.to_pylist() == ["b", "a"]
 
 
+def test_entries_of_a_dictionary_may_be_nested_and_are_not_multiplied() -> None:
+    entries = pa.array([{"a": "x" * 1000}, {"a": HIDDEN}])
+    column = pa.DictionaryArray.from_arrays(pa.array([0, None, 0] * 1000, pa.int8()), entries)
+    found = compacted(column)
+    assert (found.type, found.to_pylist()) == (column.type, column.to_pylist())
+    assert not is_hidden_in(found.dictionary)
+    assert len(found.dictionary) == 1
+
+
 def test_not_every_type_can_be_compacted() -> None:
     union = pa.sparse_union([pa.field("a", pa.int64())])
     for kind in (union, pa.list_(union), pa.string_view(), pa.list_view(pa.int64()), pa.uuid()):

@@ -7,12 +7,15 @@ import pyarrow as pa
 import pyarrow.compute as compute
 import pytest
 
+from noetl_serverless.tables import rows as noetl_rows
 from noetl_serverless.tables.mapped import MappedFile
+from noetl_serverless.tables.rows import values_of
 from noetl_serverless.tables.sealed import IN_MEMORY, FilesInMemory, memory_file
 from noetl_serverless.tables.stream import in_field, write_batches, write_table
 from noetl_serverless.tables.table import Table
 from noetl_serverless.tables.value import read_value
 from noetl_serverless.telemetry.secret_texts import SecretTexts
+from noetl_serverless.worker.execution import table_search
 from noetl_serverless.worker.execution.masked_tables import masked_tables
 
 SECRET = "s3cr3t-value-of-an-hour"
@@ -43,9 +46,9 @@ def test_a_table_without_secrets_stays_the_same_file() -> None:
     ("column", "found"),
     [
         (["a", f"Bearer {SECRET}!", None], ["a", "Bearer ***!", None]),
-        ([1, 918273645546372819, None], ["1", "***", None]),
-        ([[], ["b", SECRET], None], ["[]", '["b","***"]', None]),
-        ([{"t": "x"}, {"t": f"{SECRET}/{SECRET}"}, None], ['{"t":"x"}', '{"t":"***/***"}', None]),
+        ([1, 918273645546372819, None], [1, "***", None]),
+        ([[], ["b", SECRET], None], [[], ["b", "***"], None]),
+        ([{"t": "x"}, {"t": f"{SECRET}/{SECRET}"}, None], [{"t": "x"}, {"t": "***/***"}, None]),
         (pa.array(["a", SECRET, None]).dictionary_encode(), ["a", "***", None]),
         (pa.array(["a", SECRET, None], pa.large_string()), ["a", "***", None]),
     ],
@@ -70,7 +73,7 @@ def test_a_secret_far_down_is_found_and_one_table_at_two_places_is_written_once(
 
 
 def test_names_of_columns_are_masked() -> None:
-    assert list(masked(table({f"of {SECRET}": [1]}))) == [{"of ***": "1"}]
+    assert list(masked(table({f"of {SECRET}": [1]}))) == [{"of ***": 1}]
 
 
 def test_what_cannot_be_written_leaves_no_file_open(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -209,7 +212,7 @@ def test_what_is_hidden_in_a_union_is_not_stored(column: pa.Array) -> None:
     assert is_stored(rows)
     after = masked(rows)
     assert not is_stored(after)
-    assert list(after) == [{"v": "1"}, {"v": "2"}]
+    assert list(after) == [{"v": 1}, {"v": 2}]
 
 
 def test_what_the_last_message_of_a_file_holds_is_not_stored() -> None:
@@ -258,7 +261,7 @@ def test_columns_whose_names_hold_secrets_keep_different_names() -> None:
     texts = SecretTexts([SECRET, "another-secret-text"])
     rows = table({SECRET: [1], "***": [2], "another-secret-text": [3], "***3": [4]})
     after = masked_tables(rows, texts, IN_MEMORY)
-    assert list(after) == [{"***2": "1", "***": 2, "***4": "3", "***3": 4}]
+    assert list(after) == [{"***2": 1, "***": 2, "***4": 3, "***3": 4}]
 
 
 def test_a_masked_dictionary_stays_one_and_takes_no_more_room() -> None:
@@ -284,3 +287,180 @@ def test_a_masked_table_grows_only_as_far_as_there_is_room() -> None:
     rows = table({"v": [[1] * 50] * 5_000 + [[918273645546372819]]})
     after = masked_tables(rows, TEXTS, Counted())
     assert asked and max(asked) >= after.file.size, f"{after.file.size} bytes were written, and room asked for {asked}"
+
+
+ESCAPED = 'Zk8+pQ/9v"T'
+
+
+def with_form(form: str, texts: list[str | None]) -> pa.Table:
+    field = pa.field("v", pa.string(), metadata={"noetl.form": form})
+    return pa.table([pa.array(texts)], schema=pa.schema([field]))
+
+
+@pytest.mark.parametrize(
+    "written",
+    [r"Zk8+pQ\/9v\"T", r"Zk8\u002BpQ/9v\"T", r"Zk8\u002bpQ\/9v\u0022T", r"Zk8+pQ/9v\"T"],
+)
+def test_a_secret_in_a_document_is_found_however_it_is_escaped(written: str) -> None:
+    rows = table(with_form("json", [f'{{"id": 1, "k": "{written}"}}', '{"id": 2.50, "k": "x"}', None]))
+    assert rows[0]["v"]["k"] == ESCAPED
+    after = masked_tables(rows, SecretTexts([ESCAPED]), IN_MEMORY)
+    assert list(after) == [{"v": {"id": 1, "k": "***"}}, {"v": {"id": 2.5, "k": "x"}}, {"v": None}]
+    assert written.encode() not in bytes(after.file.view), "the document is still stored"
+
+
+def test_a_document_that_hides_a_secret_behind_its_own_name_is_written_anew() -> None:
+    rows = table(with_form("json", [r'{"k": "Zk8\u002BpQ/9v\"T", "k": 1}', '{"k": 2}']))
+    after = masked_tables(rows, SecretTexts([ESCAPED]), IN_MEMORY)
+    assert list(after) == list(rows)
+    assert b"pQ/9v" not in bytes(after.file.view)
+
+
+def test_what_is_no_document_is_masked_as_a_text() -> None:
+    rows = table(with_form("json", ["{", f"[{SECRET}", f'["{SECRET}"]']))
+    written = masked(rows).reader().read_all().column(0).to_pylist()
+    assert written == ["{", "[***", '["***"]']
+
+
+@pytest.mark.parametrize(
+    ("column", "shown"),
+    [
+        (pa.array([6374, 1], pa.date32()), ["***", "1970-01-02"]),
+        (pa.array([550713600, 1], pa.timestamp("s")), ["***T00:00:00", "1970-01-01T00:00:01"]),
+        (pa.array([6374, 1], pa.date32()).dictionary_encode(), ["***", "1970-01-02"]),
+        (pa.array([[6374], [1]], pa.list_(pa.date32())), [["***"], ["1970-01-02"]]),
+        (pa.array([[(6374, 1)], []], pa.map_(pa.date32(), pa.int8())), [{"***": 1}, {}]),
+    ],
+    ids=["date", "instant", "dictionary", "list", "name in a map"],
+)
+def test_dates_are_searched_as_rows_show_them(column: pa.Array, shown: list[Any]) -> None:
+    after = masked_tables(table({"v": column}), SecretTexts(["1987-06-15"]), IN_MEMORY)
+    assert [row["v"] for row in after] == shown
+
+
+def test_only_times_that_could_show_a_secret_are_made_texts(monkeypatch: pytest.MonkeyPatch) -> None:
+    def made(values: Any, form: str | None = None) -> list[Any]:
+        raise AssertionError(f"{values.type} is made texts")
+
+    monkeypatch.setattr(table_search, "values_of", made)
+    rows = table({"d": pa.array([1], pa.date32()), "t": pa.array([1], pa.timestamp("us"))})
+    assert masked(rows) is rows
+
+
+def test_a_decimal_is_found_with_zeros_at_its_end() -> None:
+    texts = SecretTexts(["987654.5"])
+    after = masked_tables(table(with_form("decimal", ["987654.500", "12.50"])), texts, IN_MEMORY)
+    assert list(after) == [{"v": "***"}, {"v": 12.5}]
+    texts = SecretTexts(["8675309"])
+    after = masked_tables(table(with_form("json", ['{"n": 8.675309e6}', '{"n": 1.0}'])), texts, IN_MEMORY)
+    assert list(after) == [{"v": {"n": "***"}}, {"v": {"n": 1.0}}]
+
+
+@pytest.mark.parametrize("kind", [pa.decimal32(8, 0), pa.decimal64(12, 2), pa.uint16()], ids=str)
+def test_numbers_are_looked_for_in_every_width(kind: pa.DataType) -> None:
+    after = masked_tables(table({"v": pa.array([1, 54321], kind)}), SecretTexts([54321]), IN_MEMORY)
+    assert list(after) == [{"v": 1}, {"v": "***"}]
+
+
+def test_a_union_or_runs_in_a_struct_with_nulls_are_looked_through() -> None:
+    union = pa.UnionArray.from_sparse(pa.array([0] * 3, pa.int8()), [pa.array([1, 2, 3])])
+    dense = pa.UnionArray.from_dense(
+        pa.array([0] * 3, pa.int8()), pa.array(range(3), pa.int32()), [pa.array([1, 2, 3])]
+    )
+    runs = pa.RunEndEncodedArray.from_arrays(pa.array([3], pa.int32()), pa.array([SECRET]))
+    nulls = pa.array([False, True, False])
+    columns = [pa.StructArray.from_arrays([it], names=["u"], mask=nulls) for it in (union, dense, runs)]
+    uuids = pa.ExtensionArray.from_storage(pa.uuid(), pa.array([bytes(16)] * 3, pa.binary(16)))
+    views = pa.ListViewArray.from_arrays(pa.array([0] * 3, pa.int32()), pa.array([1] * 3, pa.int32()), uuids)
+    columns.append(pa.ListArray.from_arrays(pa.array(range(4), pa.int32()), views))
+    rows = table({"a": columns[0], "b": columns[1], "c": columns[2], "d": columns[3], "t": [SECRET, "x", "y"]})
+    before = list(rows)
+    after = list(masked(rows))
+    assert [row["c"] for row in after] == [{"u": "***"}, None, {"u": "***"}]
+    assert [row["t"] for row in after] == ["***", "x", "y"]
+    for name in "abd":
+        assert [row[name] for row in after] == [row[name] for row in before], f"column {name} has changed"
+
+
+@pytest.mark.parametrize("number", [0, 1])
+def test_a_table_with_an_empty_union_can_be_written_anew(number: int) -> None:
+    codes, items = pa.array([], pa.int8()), [pa.array([], pa.int64())]
+    if number:
+        union = pa.UnionArray.from_dense(codes, pa.array([], pa.int32()), items)
+    else:
+        union = pa.UnionArray.from_sparse(codes, items)
+    column = pa.ListArray.from_arrays(pa.array([0, 0], pa.int32()), union)
+    assert list(masked(table({"v": column, "t": [SECRET]}))) == [{"v": [], "t": "***"}]
+
+
+def test_a_value_that_stands_for_many_rows_is_looked_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    made = 0
+
+    def counted(values: pa.Array, form: str | None = None) -> list[Any]:
+        nonlocal made
+        made += len(values)
+        return values_of(values, form)
+
+    monkeypatch.setattr(table_search, "values_of", counted)
+    many, value = 700, pa.array([b"q" * 10_000, b"r"])
+    runs = pa.RunEndEncodedArray.from_arrays(pa.array([many - 1, many], pa.int32()), value)
+    entries = pa.DictionaryArray.from_arrays(pa.array([0, 1] * (many // 2), pa.int8()), value)
+    maps = pa.MapArray.from_arrays(pa.array(range(many + 1), pa.int32()), pa.array(["k"] * many), entries)
+    views = pa.ListViewArray.from_arrays(pa.array([0] * many, pa.int32()), pa.array([2] * many, pa.int32()), value)
+    rows = table({"runs": runs, "maps": maps, "views": views})
+    assert masked(rows) is rows
+    assert made == 6, f"{made} values were made of the two of each column"
+
+
+def test_a_masked_column_of_runs_takes_no_more_room() -> None:
+    value = pa.array([b"q" * 100_000 + SECRET.encode() * 2])
+    rows = table({"v": pa.RunEndEncodedArray.from_arrays(pa.array([700], pa.int32()), value)})
+    after = masked(rows)
+    assert "***" in after[699]["v"]
+    assert after.file.size < 3 * rows.file.size
+
+
+def test_a_large_binary_value_is_looked_through_in_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(table_search, "_BINARY_BYTES", 48)
+    monkeypatch.setattr(table_search, "values_of", None)
+    clean = table({"v": [bytes(1000)]})
+    assert masked(clean) is clean
+    for before in range(40, 60):
+        after = masked(table({"v": [bytes(before) + SECRET.encode()]}))
+        assert "***" in after[0]["v"], f"after {before} bytes"
+
+
+def test_a_value_too_large_for_a_row_fails_nothing_if_there_is_no_secret_in_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(noetl_rows, "ROW_BYTES", 1000)
+    rows = table({"v": [b"q" * 10_000]})
+    assert masked(rows) is rows
+    after = masked(table({"v": [b"q" * 10_000], "t": [SECRET]}))
+    assert after.reader().read_all().column("v").to_pylist() == [b"q" * 10_000]
+
+
+def test_an_entry_of_a_dictionary_in_a_list_that_no_row_has_is_not_stored() -> None:
+    entries = pa.DictionaryArray.from_arrays(pa.array([0, 0], pa.int8()), pa.array(["a", SECRET]))
+    views = pa.ListViewArray.from_arrays(pa.array([0, 1], pa.int32()), pa.array([1, 1], pa.int32()), entries)
+    rows = table({"v": views})
+    assert is_stored(rows)
+    after = masked(rows)
+    assert not is_stored(after)
+    assert list(after) == [{"v": ["a"]}, {"v": ["a"]}]
+
+
+def test_the_other_rows_of_a_masked_column_stay_what_they_are() -> None:
+    columns = {
+        "json": ['{"id":2,"k":"x"}', f'{{"id":1,"k":"{SECRET}"}}'],
+        "decimal": ["12.50", "918273645546372819"],
+        "struct": [{"n": 1.5}, {"n": 918273645546372819.0}],
+        "bytes": [b"x", SECRET.encode()],
+        "text": ["1", SECRET],
+    }
+    fields = [pa.field(name, pa.array(values).type) for name, values in columns.items()]
+    fields[:2] = [pa.field(name, pa.string(), metadata={"noetl.form": name}) for name in ("json", "decimal")]
+    rows = table(pa.table(list(map(pa.array, columns.values())), schema=pa.schema(fields)))
+    texts = SecretTexts([SECRET, 918273645546372819, 918273645546372819.0])
+    after = masked_tables(rows, texts, IN_MEMORY)
+    assert after[0] == rows[0]
+    assert after[1] == texts.tree(rows[1])
+    assert after.schema.field("json").metadata == {b"noetl.form": b"json"}

@@ -33,3 +33,21 @@ def test_what_stands_at_the_end_of_a_piece_is_found(others: int, monkeypatch: py
 
 def test_nothing_is_found_without_forms() -> None:
     assert not SecretBytes([]).is_in(CONTENT)
+
+
+@pytest.mark.parametrize(
+    "document",
+    [
+        r'{"a": "x\/y+z-é"}',
+        r'{"a": "x/y\u002Bz-é"}',
+        r'{"a": "x/y\u002bz-\u00E9"}',
+        r'{"a": "\\x\/y+z-é\n"}',
+    ],
+)
+def test_a_secret_is_found_however_a_document_escapes_it(document: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    search = SecretBytes(["x/y+z-é"])
+    assert search.is_in_documents(document.encode())
+    assert not search.is_in_documents(document.replace("z", "y").encode())
+    monkeypatch.setattr(secret_bytes, "_DOCUMENT_BYTES", 64)
+    for before in range(130):
+        assert search.is_in_documents(b" " * before + document.encode()), f"after {before} bytes"
