@@ -82,11 +82,8 @@ class Given:
     def _put(self, value: Any, is_later: bool) -> Any:
         if is_later and self._is_mark(value):
             return self._tables[value[self._mark]]
-        if self._default != "rows" and isinstance(value, list):
-            from ..tables.from_rows import is_rows
-
-            if is_rows(value):
-                return value if is_later else _as(value, self._default)
+        if self._default != "rows" and _may_be_rows(value):
+            return value if is_later else _as(value, self._default)
         return self._placed(value) if self._tables else value
 
     def _is_mark(self, value: Any) -> bool:
@@ -115,11 +112,7 @@ class Given:
         if kind is None:
             if isinstance(value, Table):
                 return self._usual(next(n for n, table in enumerate(self._tables) if table is value))
-            if self._default != "rows" and isinstance(value, list):
-                from ..tables.from_rows import is_rows
-
-                return _as(value, self._default) if is_rows(value) else value
-            return value
+            return _as(value, self._default) if self._default != "rows" and _may_be_rows(value) else value
         if value is None:
             return None
         if isinstance(value, list) and not all(isinstance(row, dict) for row in value):
@@ -173,6 +166,11 @@ def _check_known(name: str, annotation: Any, value: Any) -> None:
         known = ", ".join(".".join(kind) for kind in _KINDS)
         declared = f"{library}.{annotation.__name__}"
         raise WrongInput(f"main declares {name!r} as {declared}, and rows are given, which can be {known}")
+
+
+def _may_be_rows(value: Any) -> bool:
+    """No rows are a frame as well, or code that knows frames would find a list now and then."""
+    return isinstance(value, list) and (not value or _is_rows(value))
 
 
 def _is_rows(value: Any) -> bool:

@@ -17,11 +17,12 @@ from ..tables.listed import TableTooLarge, listed
 from ..tables.sealed import NewFiles
 from .duckdb_casts import in_arrow
 from .duckdb_config import DuckDBConfig
+from .duckdb_errors import message_of
 from .duckdb_rows import Batches, from_python, from_relation, from_result
 from .duckdb_tables import register, tables_in
 from .encoding import NotJson
 from .port import ToolFailure, ToolOutcome
-from .sql import SqlError, Statement, name_needed, named, statements, unique, without_placeholders
+from .sql import SqlError, Statement, named, statements, unique, without_placeholders
 
 # held while a database is opened and confined, so that no other task runs SQL in it before
 _opening = threading.Lock()
@@ -42,6 +43,7 @@ class Work:
         self._config = config
         self._tables = tables_in(input, (text.text if isinstance(text, BoundSql) else text for text in config.texts))
         is_table = {name for name in self._tables if not isinstance(input[name], Mapping)}
+        self._values_given = {name: value for name, value in input.items() if name not in self._tables}
         self._params = {**{name: value for name, value in input.items() if name not in is_table}, **config.params}
         self._folder = folder
         self._files = files
@@ -67,11 +69,8 @@ class Work:
             raise ToolFailure("duckdb", "duckdb.refused", str(error)) from None
         except OSError as error:
             raise ToolFailure("duckdb", "duckdb.files", str(error), retryable=True) from None
-        except duckdb.ParserException as error:
-            first, break_, statement = str(error).partition("\n")
-            raise ToolFailure("duckdb", "duckdb.error", f"{first}{name_needed(first)}{break_}{statement}") from None
         except duckdb.Error as error:
-            raise ToolFailure("duckdb", "duckdb.error", str(error)) from None
+            raise ToolFailure("duckdb", "duckdb.error", message_of(error, self._values_given)) from None
 
     def _all(self) -> dict[str, Any]:
         queries = self._statements()

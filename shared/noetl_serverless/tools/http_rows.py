@@ -122,7 +122,8 @@ class _Csv:
             pyarrow.PythonFile(self._file, "r"),
             pyarrow.csv.ReadOptions(block_size=_BLOCK_BYTES, use_threads=False, encoding=self._charset, **options),
             pyarrow.csv.ParseOptions(newlines_in_values=True),
-            pyarrow.csv.ConvertOptions(column_types=self._kinds),
+            # by default N/A, NULL and a dozen others are null where the rest are numbers, and texts elsewhere
+            pyarrow.csv.ConvertOptions(column_types=self._kinds, null_values=[""]),
         )
 
     def reconsider(self, error: Exception) -> None:

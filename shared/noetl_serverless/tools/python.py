@@ -61,8 +61,8 @@ class PythonConfig(ToolConfig):
     tables: Literal["rows", "arrow", "pandas", "polars"] = Field(
         default="rows",
         description=(
-            "What code finds for tables, and for inputs that are lists of objects: a list of dicts, a pyarrow.Table, a "
-            "pandas.DataFrame or a polars.DataFrame. What `main` declares takes precedence."
+            "What code finds for tables, and for inputs that are lists of objects, or of nothing: a list of dicts, a "
+            "pyarrow.Table, a pandas.DataFrame or a polars.DataFrame. What `main` declares takes precedence."
         ),
     )
 

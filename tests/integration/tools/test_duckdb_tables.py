@@ -227,6 +227,39 @@ async def test_the_result_of_a_step_is_a_table_by_the_name_of_the_input(run: Run
         assert outcome.data["rows"] == [{"n": 20_000, "m": 19_999} if many else {"n": 3, "m": 2}]
 
 
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ([], "has no rows, and so no columns, and is no table: `output: {inline_max_bytes: 0}`"),
+        ({"rows": [], "row_count": 0, "columns": ["n"]}, "has no rows, and so no columns, and is no table"),
+        ({"data": [], "row_count": 0, "status_code": 200}, "has no rows, and so no columns, and is no table"),
+        (None, "is null, and no table: give it a table, or a list of objects"),
+        ([1], "is a value of type list, and no table"),
+    ],
+)
+async def test_an_input_that_is_no_table_is_named_with_what_to_do(run: Run, given: Any, said: str) -> None:
+    outcome = await run("duckdb", {"query": "SELECT count(*) AS n FROM Orders"}, {"orders": given})
+    assert outcome.error is not None
+    assert outcome.error["message"].startswith(f"the input 'orders' {said}"), outcome
+    # where SQL does not read it as a table, it is in nobody's way
+    assert (await run("duckdb", {"query": "SELECT 1 AS n"}, {"orders": given})).error is None
+
+
+async def test_a_table_without_rows_is_one(run: Run) -> None:
+    found = (await run("duckdb", {"query": "SELECT 1 AS n WHERE false"}, inline_bytes=0)).data
+    outcome = await run("duckdb", {"query": "SELECT count(n) AS n FROM t"}, {"t": found})
+    assert outcome.data["rows"] == [{"n": 0}]
+
+
+async def test_of_the_functions_that_duckdb_offers_instead_an_error_has_a_few(run: Run) -> None:
+    outcome = await run("duckdb", {"query": "SELECT abs('a', 'b')"})
+    assert outcome.error is not None
+    lines = outcome.error["message"].split("\n")
+    assert lines[0].startswith("Binder Error: No function matches the given name and argument types 'abs(")
+    assert len([line for line in lines if " -> " in line]) == 5
+    assert lines[-1] == "\t... and 8 more"
+
+
 async def test_numbers_and_documents_that_are_texts_in_a_table_are_that_in_sql(run: Run) -> None:
     schema = pa.schema([field_of("amount", pa.string(), "decimal"), field_of("doc", pa.string(), "json")])
     table = table_of(pa.table([["1.5", "2", "NaN", None], ['{"a": [1]}', "[2]", "null", None]], schema=schema))

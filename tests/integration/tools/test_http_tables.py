@@ -131,6 +131,22 @@ async def test_a_header_alone_has_columns(get: Get) -> None:
     assert data(await get("a,b,a\n1,2,3\n", "csv")) == [{"a": 1, "b": 2, "a_2": 3}]
 
 
+@pytest.mark.parametrize("late", [False, True])
+@pytest.mark.parametrize("text", ["N/A", "NA", "NULL", "null", "#N/A", "-1.#IND"])
+async def test_only_an_empty_value_of_csv_is_null(
+    get: Get, monkeypatch: pytest.MonkeyPatch, text: str, late: bool
+) -> None:
+    monkeypatch.setattr(http_rows, "_BLOCK_BYTES", 64)
+    csv = "n,t,e,all\n" + f"1,x,1,{text}\n" * (50 if late else 1) + f"{text},{text},,{text}\n"
+    rows = data(await get(csv, "csv"))
+    assert rows[0] == {"n": "1", "t": "x", "e": 1, "all": text}, "a column of numbers with a text is one of texts"
+    assert rows[-1] == {"n": text, "t": text, "e": None, "all": text}
+
+
+async def test_nan_in_a_column_of_numbers_of_csv_is_a_number(get: Get) -> None:
+    assert data(await get("n\n1.5\nnan\n", "csv")) == [{"n": 1.5}, {"n": None}]
+
+
 async def test_values_that_come_late_decide_about_the_type(get: Get, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(http_rows, "_BLOCK_BYTES", 64)
     csv = "a,b,c,d\n" + "1,1,,x\n" * 50 + "2.5,x,7,y\n"

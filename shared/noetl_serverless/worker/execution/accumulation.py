@@ -47,6 +47,11 @@ class Accumulation:
         add(self.values, how, part)
         await self._bound(how, part)
 
+    def joins_tables(self, how: Accumulate | None) -> bool:
+        """Whether a table is to be added to tables, so that few rows are better one than a list."""
+        part = self.parts.get(how.name) if how is not None and how.strategy == "concat" else None
+        return part is not None and part.may_end_with_table
+
     async def _bound(self, how: Accumulate, part: Any) -> None:
         """From a certain size on, what is collected is stored in parts."""
         if how.strategy == "replace" or not self._in_parts:

@@ -19,6 +19,7 @@ from ...playbook.plan import Accumulate
 from ...playbook.views import ACCUMULATED
 from ...results.accumulated import MERGE
 from ...results.offload import Output
+from ...tables.stream import MEDIA_TYPE
 from ...tables.table import Table
 from ...tables.value import described
 from ...uri import ResultUri
@@ -193,6 +194,14 @@ class Collected:
     def parts(self) -> list[dict[str, Any]]:
         """In order."""
         return [part for level in reversed(self.levels) for part in level]
+
+    @property
+    def may_end_with_table(self) -> bool:
+        """What was added last is in a part; of a list of parts it is not known whether these are tables."""
+        last = next((level[-1] for level in self.levels if level), None)
+        if last is None or self.rest:
+            return False
+        return bool(last["level"] or last["ref"]["meta"].get("content_type") == MEDIA_TYPE)
 
     def manifest(self, job: Job) -> dict[str, Any]:
         """As it is now; another one once something was added."""

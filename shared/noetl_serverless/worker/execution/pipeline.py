@@ -171,6 +171,8 @@ class Pipeline:
         except Problem as problem:
             return envelope("error", self.attempt, error={**from_problem(problem, "reference"), "at": task.place.line})
         inline_bytes = task.output.get("inline_max_bytes", INLINE_BYTES) if task.output else INLINE_BYTES
+        if self.accumulated.joins_tables(task.accumulate):
+            inline_bytes = 0
         context = self.job.context_of(self._call_name(task), task.kind, self.attempt, inline_bytes)
         return await call_task(self.job, task, config, context, step_input=step_input, timeout=limit, reads=reads)
 

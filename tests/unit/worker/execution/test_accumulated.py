@@ -441,6 +441,36 @@ async def test_tables_of_several_schemas_and_lists_become_one_list() -> None:
     assert run.result["accumulated"] == expected
 
 
+async def test_a_short_page_after_a_table_is_one_and_keeps_the_types_of_the_whole() -> None:
+    text = (
+        HEAD
+        + """
+workflow:
+  - step: all
+    tool:
+      - name: page
+        kind: duckdb
+        query: |
+          SELECT range AS id, DATE '2026-01-01' AS day, 1.5::DECIMAL(9,2) AS amount
+          FROM range({{ ctx.begin | default(0) }}, {{ ctx.end | default(20000) }})
+        output:
+          accumulate: {strategy: concat, merge_path: $.rows}
+        spec:
+          policy:
+            rules:
+              # two further pages: a short one, and one without rows
+              - when: "{{ output.data.row_count > 0 }}"
+                then: {do: jump, to: page, set: {ctx.begin: "{{ ctx.end | default(20000) }}", ctx.end: 20005}}
+"""
+    )
+    run = await run_playbook(text, expressions=["all.accumulated", "all.results.page.row_count"])
+    assert run.error is None, run.error
+    found, count = run.values.values()
+    assert isinstance(found, Table), f"it is a {type(found).__name__}"
+    assert found.schema.types == [pyarrow.int64(), pyarrow.date32(), pyarrow.decimal128(9, 2)]
+    assert (len(found), found[20_004]["day"], count) == (20_005, "2026-01-01", 0)
+
+
 async def test_the_keys_of_objects_may_be_in_several_parts() -> None:
     parts = [{"a": "x" * 70_000, "b": 1}, {"b": 2, "c": "y" * 70_000}, {"a": 3}]
     run = await pages(
