@@ -29,7 +29,10 @@ def convert(source: Path, content_type: str, target: IO[bytes], wanted: Form, ta
     _check_pyarrow()
     given = form_named(content_type)
     if given is None:
-        raise Failure(f"a result of type {content_type or 'unknown'} cannot be converted to {wanted}")
+        raise Failure(
+            f"a result of type {content_type or 'unknown'} cannot be converted to {wanted}; it is written as it is "
+            "stored without --as, and to a file without such an ending"
+        )
     write(lambda: _read(source, given), target, wanted, table)
 
 

@@ -12,7 +12,7 @@ import tempfile
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
-from typing import IO, Annotated, Any, Literal
+from typing import IO, Annotated, Any, Literal, cast
 from urllib.parse import quote, urlencode
 
 import typer
@@ -30,6 +30,7 @@ from ..output import command, console, echo, print_json, remark, show, table
 from ..tabular import convert, type_of_file, write
 from ..target import running_stack
 from ..transfer import Progress, download, type_of, upload
+from ..visible_bytes import VisibleBytes
 
 # a transfer of less is over before anybody wonders
 LARGE_BYTES = 8 * 1024 * 1024
@@ -37,6 +38,8 @@ LIST_ROWS = 500
 # what a shell reports of a program that SIGPIPE has ended
 EXIT_PIPE = 128 + 13
 STDIN = "-"
+# the last part of the path of what lists results, at which no step can be read
+LIST = "list"
 
 app = typer.Typer(help="Read, list, put and delete results of executions.", no_args_is_help=True)
 
@@ -80,9 +83,8 @@ def get(
     Of a result that has one table in it, or one called rows, --as csv, ndjson, parquet and arrow give that table; --as
     json gives the whole result. That of a loop has the list of the items' results, and how many have succeeded.
     """
-    is_meant = wanted is not None or table is not None
-    if wanted is None and output is not None:
-        wanted = form_of_file(output.suffix)
+    if output is not None:
+        wanted = _form_of(output, wanted)
     with running_stack(data) as client:
         path = _of_loop(client, ref, step, item) if item is not None else _path_of(client, ref, step)
         if output is not None and wanted is None:
@@ -93,9 +95,20 @@ def get(
             with _target(output) as file, _progress() as progress:
                 content_type = download(client, path, file.write, progress).content_type
         else:
-            content_type = _converted(client, path, output, wanted, table, is_meant=is_meant)
+            content_type = _converted(client, path, output, wanted, table)
     if output is not None:
         remark(f"{output}: {counted(output.stat().st_size, 'byte')} written, {content_type}")
+
+
+def _form_of(output: Path, wanted: Form | None) -> Form | None:
+    """That which the file is to have. Raises WrongUse if its ending says another than is wanted."""
+    form = form_of_file(output.suffix)
+    if form is not None and wanted not in (None, form):
+        raise WrongUse(
+            f"{output.name} is the name of a file of {form}, and --as says {wanted}: leave --as out, or give the file "
+            "another ending"
+        )
+    return wanted or form
 
 
 def _check_ending(client: Client, path: str | Value, output: Path) -> None:
@@ -137,6 +150,12 @@ def _path_of(client: Client, ref: str, step: str | None) -> str | Value:
         raise WrongUse(
             f"name the step, too: noetls result get {ref} STEP. noetls result list {ref} shows what there is"
         )
+    if step == LIST:
+        raise WrongUse(
+            f"the name {LIST} is that of the list of results: noetls result list {ref} --step {LIST} shows the URI of "
+            "what this step has given, and noetls result get URI reads it. A small result is in the log: noetls events "
+            f"{ref} --json"
+        )
     path = f"/api/result/{checked(ref)}/{quote(step, safe='')}"
     try:
         found = client.get(path)
@@ -160,18 +179,15 @@ def _uri(text: str) -> str:
     return text
 
 
-def _converted(
-    client: Client, path: str, output: Path | None, wanted: Form | None, table: str | None, *, is_meant: bool
-) -> str:
-    """Its media type. `wanted`: None for the form in which it is stored; not `is_meant`: as the ending of the file
-    suggests, as far as the result is of a form that can be converted."""
+def _converted(client: Client, path: str, output: Path | None, wanted: Form | None, table: str | None) -> str:
+    """Its media type. `wanted`: None for the form in which it is stored."""
     with tempfile.TemporaryDirectory(prefix="noetls-") as folder:
         source = Path(folder) / "result"
         with source.open("wb") as file, _progress() as progress:
             stored = download(client, path, file.write, progress).content_type
         given = form_named(stored)
         with _target(output) as target:
-            if table is None and (given == wanted or (given is None and not is_meant)):
+            if table is None and given == wanted:
                 with source.open("rb") as same:
                     shutil.copyfileobj(same, target, 1024 * 1024)
                 return stored
@@ -185,10 +201,15 @@ def _target(output: Path | None) -> Iterator[IO[bytes]]:
     """Standard output, or a file that takes its place once it is whole. Failure if it cannot be written."""
     if output is None:
         if sys.stdout.isatty():
-            # a table or an archive would leave the terminal in any state
+            # it is text there, with its control characters as JSON has them
             remark("writing to a terminal; -o FILE writes a file")
         with _ended_by_reader():
-            yield sys.stdout.buffer
+            if sys.stdout.isatty():
+                shown = VisibleBytes(sys.stdout.buffer)
+                yield cast(IO[bytes], shown)
+                shown.finish()
+            else:
+                yield sys.stdout.buffer
             sys.stdout.buffer.flush()
         return
     temporary = output.with_name(f".{output.name}.{secrets.token_hex(4)}.part")

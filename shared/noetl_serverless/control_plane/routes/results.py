@@ -11,16 +11,12 @@ import orjson
 
 from ...errors import NotFound, Unavailable
 from ...limits import ANSWER_BYTES, KIB, PAGE_BYTES
-from ...results.compression import error_of
-from ...results.content import Truncated, read
 from ...results.stores import ResultStores
 from ...store.executions import ResultRange
-from ...tables.media_types import has_tables
 from ...uri import ResultUri
 from ..models.executions import LoopResults, LoopResultsQuery, LoopStats, Manifest, ManifestPart, ManifestQuery
 from ..models.results import ResultData, ResultDataQuery
 from ..operation import BOTH, USERS, Call, Operation
-from ..result_reads import state_of
 from .identifiers import execution_id_of
 
 # size of a manifest's parts if it is not paged: with the other fields they still fit into one answer
@@ -78,6 +74,8 @@ async def loop_results(call: Call) -> LoopResults:
 
 async def _taken_over(call: Call, execution_id: int, step: str) -> tuple[int, str, int] | LoopResults | None:
     """Of a loop whose results a restart has taken over: the run that has given them, or small ones themselves."""
+    from ..result_reads import state_of
+
     outcome = (await state_of(call, execution_id)).outcomes.get(step) or {}
     ref, data = outcome.get("ref") or {}, outcome.get("data")
     if ref.get("kind") == "manifest":
@@ -142,6 +140,11 @@ def _size_of(part: ResultRange) -> int:
 async def _read(stores: ResultStores, ref: dict[str, Any], size: int, count: int) -> list[Any] | None:
     """A stored list of `count` items; None if it is no longer there, is not what its reference says, or has tables in
     it."""
+    # a cold start needs none of them
+    from ...results.compression import error_of
+    from ...results.content import Truncated, read
+    from ...tables.media_types import has_tables
+
     if has_tables(ref["meta"].get("content_type", "")):
         return None
     codec = ref["meta"].get("compression")

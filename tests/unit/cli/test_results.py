@@ -1,0 +1,81 @@
+"""What the command line says of results before it writes anything."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import os
+import pty
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import pytest
+from typer.testing import CliRunner
+
+from noetl_serverless.cli.client import Client, StreamedAnswer
+from noetl_serverless.cli.commands import results
+from noetl_serverless.cli.visible_bytes import VisibleBytes
+
+CONTENT = '[{"a":"\x1b]0;title\x07\x9b"}]'.encode()
+
+
+class Stored(Client):
+    def __init__(self, content: bytes, content_type: str) -> None:
+        super().__init__("http://127.0.0.1:1", "token")
+        self.content, self.content_type = content, content_type
+
+    def get(self, path: str, /, timeout: float = 60.0, **query: Any) -> Any:
+        assert urlsplit(path).path == "/api/result/7/make"
+        return {"ref": None}
+
+    @contextlib.contextmanager
+    def streaming(self, method: str, path: str, **options: Any) -> Iterator[StreamedAnswer]:
+        headers = {"content-type": self.content_type, "content-length": str(len(self.content))}
+        yield StreamedAnswer(200, headers, io.BytesIO(self.content))
+
+
+def run(monkeypatch: pytest.MonkeyPatch, *words: str, content_type: str = "application/json") -> Any:
+    stored = Stored(CONTENT, content_type)
+    monkeypatch.setattr(results, "running_stack", lambda data: contextlib.nullcontext(stored))
+    return CliRunner().invoke(results.app, ["get", "7", *words])
+
+
+def test_a_form_that_contradicts_the_name_of_the_file_is_refused(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    done = run(monkeypatch, "make", "-o", str(tmp_path / "y.parquet"), "--as", "csv")
+    assert done.exit_code == 2 and "a file of parquet, and --as says csv" in done.output, done.output
+    assert run(monkeypatch, "make", "-o", str(tmp_path / "y.json"), "--as", "json").exit_code == 0
+    assert (tmp_path / "y.json").read_bytes() == CONTENT
+    assert [file.name for file in tmp_path.iterdir()] == ["y.json"]
+
+
+def test_what_has_no_such_form_is_not_written_to_a_file_of_it(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    binary = "application/octet-stream"
+    done = run(monkeypatch, "make", "-o", str(tmp_path / "x.csv"), content_type=binary)
+    assert done.exit_code != 0 and "cannot be converted to csv" in done.output, done.output
+    assert not list(tmp_path.iterdir()), "a file was written in spite of that"
+    assert run(monkeypatch, "make", "-o", str(tmp_path / "x.bin"), content_type=binary).exit_code == 0
+    assert (tmp_path / "x.bin").read_bytes() == CONTENT
+
+
+def test_of_a_step_with_the_name_of_the_list_it_is_said_how_it_is_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    done = run(monkeypatch, "list")
+    assert done.exit_code == 2 and "noetls result list 7 --step list" in " ".join(done.output.split()), done.output
+
+
+def test_a_terminal_is_not_steered_and_a_pipe_gets_the_bytes(monkeypatch: pytest.MonkeyPatch) -> None:
+    outer, inner = pty.openpty()
+    try:
+        with os.fdopen(inner, "w") as terminal, results._target(None) as piped, monkeypatch.context() as patch:
+            assert not isinstance(piped, VisibleBytes), "what goes to no terminal is changed"
+            patch.setattr(sys, "stdout", terminal)
+            with results._target(None) as target:
+                target.write(CONTENT)
+            shown = os.read(outer, 1000).decode()
+    finally:
+        os.close(outer)
+    assert shown == r'[{"a":"\u001b]0;title\u0007\u009b"}]', shown
