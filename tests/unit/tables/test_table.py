@@ -242,7 +242,7 @@ def test_a_row_that_would_take_too_much_memory_is_refused(
     lists = [[1], [2] * 100_000, [3] * 1_000_000, [4]]
     table = opened(pa.table({"text": ["x" * 1_000] * 4, "list": pa.array(lists, pa.list_(pa.int8()))}))
     for read in (lambda: table[2], lambda: list(table), lambda: table[1:4], lambda: table[::2]):
-        with pytest.raises(RowTooLarge, match=r"row 2, column 'list': as a value the row takes at least 15 MiB"):
+        with pytest.raises(RowTooLarge, match=r"row 2, column 'list': as a value the row takes at least 7 MiB"):
             read()
     assert (table[3]["list"], len(table[1]["list"])) == ([4], 100_000)
 
@@ -282,7 +282,7 @@ def test_a_template_says_why_a_row_cannot_be_read(
 ) -> None:
     monkeypatch.setattr("noetl_serverless.tables.rows.ROW_BYTES", 1 << 20)
     table = opened(pa.table({"list": [[1] * 1_000_000]}))
-    with pytest.raises(TemplateError, match=r"row 0, column 'list': as a value the row takes at least 15 MiB"):
+    with pytest.raises(TemplateError, match=r"row 0, column 'list': as a value the row takes at least 7 MiB"):
         Template("{{ t[0].list | length }}").render({"t": table})
     with pytest.raises(TemplateError, match="has no '7'"):
         Template("{{ t[7].list }}").render({"t": table})
