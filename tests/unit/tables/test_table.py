@@ -282,7 +282,7 @@ def test_a_template_says_why_a_row_cannot_be_read(
 ) -> None:
     monkeypatch.setattr("noetl_serverless.tables.rows.ROW_BYTES", 1 << 20)
     table = opened(pa.table({"list": [[1] * 1_000_000]}))
-    with pytest.raises(TemplateError, match=r"row 0, column 'list': as a value the row takes at least 7 MiB"):
+    with pytest.raises(TemplateError, match=r"row 0, column 'list': as a value the row takes at least 15 MiB"):
         Template("{{ t[0].list | length }}").render({"t": table})
     with pytest.raises(TemplateError, match="has no '7'"):
         Template("{{ t[7].list }}").render({"t": table})
