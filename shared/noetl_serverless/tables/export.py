@@ -7,11 +7,12 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
+from .csv_lines import csv_lines, header
 from .from_rows import typed_table
 from .json_lines import json_lines, json_text
 from .listed import has_table
 from .media_types import Form
-from .rows import rows_of
+from .parquet_types import check_parquet
 from .table import CHUNK_ROWS, Table, few_around
 
 if TYPE_CHECKING:
@@ -241,11 +242,13 @@ class _Sink(io.BytesIO):
 
 
 def _columns(table: Batches, form: Form) -> Iterator[bytes]:
+    if form == "csv":
+        yield from _csv(table)
+        return
     sink = _Sink()
-    schema = _flat_schema(table.schema) if form == "csv" else table.schema
-    writer = _writer(sink, schema, form)
-    for batch in _sliced(table.batches) if form == "csv" else table.batches:
-        writer.write_batch(_flattened(batch, schema) if form == "csv" else batch)
+    writer = _writer(sink, table.schema, form)
+    for batch in table.batches:
+        writer.write_batch(batch)
         if piece := sink.take():
             yield piece
     writer.close()
@@ -257,46 +260,19 @@ def _writer(sink: _Sink, schema: pyarrow.Schema, form: Form) -> Any:
 
     # else what writes Parquet closes it
     file = pyarrow.PythonFile(sink, mode="w")
-    if form == "csv":
-        from pyarrow import csv
-
-        return csv.CSVWriter(file, schema)
     if form == "parquet":
         from pyarrow import parquet
 
+        check_parquet(schema)
         return parquet.ParquetWriter(file, schema, compression="zstd")
     return pyarrow.ipc.new_stream(file, schema)
 
 
-def _flat_schema(schema: pyarrow.Schema) -> pyarrow.Schema:
-    import pyarrow
-
-    return pyarrow.schema([field.with_type(_flat(field.type)) for field in schema])
-
-
-def _flat(kind: pyarrow.DataType) -> pyarrow.DataType:
-    import pyarrow
-    import pyarrow.types as t
-
-    is_flat = not (t.is_nested(kind) or t.is_dictionary(kind) or t.is_binary(kind) or t.is_large_binary(kind))
-    return kind if is_flat else pyarrow.string()
-
-
-def _flattened(batch: pyarrow.RecordBatch, schema: pyarrow.Schema) -> pyarrow.RecordBatch:
-    """What has no form in CSV is the text that JSON has for it."""
-    if batch.schema.types == schema.types:
-        return batch
-    import pyarrow
-
-    columns = []
-    for index, field in enumerate(schema):
-        column = batch.column(index)
-        if column.type != field.type:
-            values = [next(iter(row.values())) for row in rows_of(batch.select([index]))]
-            column = pyarrow.array([_cell(value) for value in values], field.type)
-        columns.append(column)
-    return pyarrow.RecordBatch.from_arrays(columns, schema=schema)
-
-
-def _cell(value: Any) -> str | None:
-    return value if value is None or isinstance(value, str) else json_text(value).decode()
+def _csv(table: Batches) -> Iterator[bytes]:
+    # with the first rows: what cannot be converted there fails before an answer begins
+    piece, first = header(table.schema.names), 0
+    for batch in _sliced(table.batches):
+        yield piece + csv_lines(batch, first)
+        piece = b""
+        first += batch.num_rows
+    yield piece

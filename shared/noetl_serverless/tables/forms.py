@@ -33,3 +33,10 @@ def form_of(field: pyarrow.Field) -> str | None:
     """A table may come from task code, and have any text there."""
     found = (field.metadata or {}).get(_KEY)
     return None if found is None else found.decode(errors="replace")
+
+
+def is_document(field: pyarrow.Field) -> bool:
+    """Whether each value of the column is JSON in a text: the form of one of another type says nothing."""
+    import pyarrow.types as t
+
+    return form_of(field) == "json" and (t.is_string(field.type) or t.is_large_string(field.type))

@@ -47,6 +47,19 @@ def time_text(microseconds: int) -> str:
     return f"{text}.{fraction:06d}".rstrip("0") if fraction else text
 
 
+def far_date_text(days: int) -> str:
+    """Of a date that has more days than one of 32 bits, among which none stands for infinity."""
+    return "".join(_date(days, postgres=False))
+
+
+def duration_text(microseconds: int) -> str:
+    """As Python writes a duration, which may have more days than it can have there."""
+    days, rest = divmod(microseconds, DAY_MICROSECONDS)
+    seconds, fraction = divmod(rest, 1_000_000)
+    text = f"{seconds // 3600}:{seconds // 60 % 60:02d}:{seconds % 60:02d}" + (f".{fraction:06d}" if fraction else "")
+    return f"{days} day{'' if abs(days) == 1 else 's'}, {text}" if days else text
+
+
 def days_of(text: str) -> int:
     """Of a date as PostgreSQL writes it; raises ValueError."""
     if text in ("infinity", "-infinity"):

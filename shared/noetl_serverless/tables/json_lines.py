@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Final
 import orjson
 
 from .forms import form_of
-from .rows import check_sizes, column_values, rows_of
+from .rows import check_sizes, column_values, small_rows_of
 
 if TYPE_CHECKING:
     import pyarrow
@@ -41,8 +41,9 @@ def json_lines(batch: pyarrow.RecordBatch, end: bytes, first: int = 0) -> bytes:
     names = batch.schema.names
     if not batch.num_rows or not names:
         return b""
+    check_sizes(batch, 0, batch.num_rows, first)
     if len(set(names)) < len(names):
-        return b"".join(json_text(row) + end for row in rows_of(batch, first))
+        return b"".join(json_text(row) + end for row in small_rows_of(batch, first))
     parts: list[Any] = []
     separator = b"{"
     for index, field in enumerate(batch.schema):
@@ -51,10 +52,10 @@ def json_lines(batch: pyarrow.RecordBatch, end: bytes, first: int = 0) -> bytes:
         separator = b","
     last = pyarrow.scalar("}" + end.decode(), pyarrow.large_string())
     lines = compute.binary_join_element_wise(*parts, last, pyarrow.scalar("", pyarrow.large_string()))
-    return bytes(_content(lines))
+    return bytes(content_of(lines))
 
 
-def _content(texts: pyarrow.Array) -> memoryview:
+def content_of(texts: pyarrow.Array) -> memoryview:
     """The bytes of all texts, one after the other."""
     _, ends, data = texts.buffers()
     if data is None:
@@ -69,17 +70,16 @@ def _texts(batch: pyarrow.RecordBatch, index: int, first: int) -> pyarrow.Array:
     import pyarrow
 
     column, field = batch.column(index), batch.schema.field(index)
-    found = _fast(column, form_of(field))
+    found = fast_texts(column, form_of(field))
     if found is None:
-        check_sizes(batch.select([index]), 0, batch.num_rows, first)
         found = pyarrow.array([json_text(value) for value in column_values(column, field, first)], pyarrow.binary())
     if found.null_count:
         found = found.fill_null(pyarrow.scalar("null", found.type))
     return found.cast(pyarrow.large_string())
 
 
-def _fast(column: pyarrow.Array, form: str | None) -> pyarrow.Array | None:
-    """None for what only Python converts."""
+def fast_texts(column: pyarrow.Array, form: str | None) -> pyarrow.Array | None:
+    """Each value as JSON, or null. None for what only Python converts."""
     import pyarrow
     import pyarrow.types as t
 
@@ -105,7 +105,7 @@ def _quoted(column: pyarrow.Array) -> pyarrow.Array | None:
     import pyarrow
     import pyarrow.compute as compute
 
-    if _ESCAPED.search(_content(column)) is not None:
+    if _ESCAPED.search(content_of(column)) is not None:
         return None
     quote, nothing = pyarrow.scalar('"', column.type), pyarrow.scalar("", column.type)
     return compute.binary_join_element_wise(quote, column, quote, nothing)

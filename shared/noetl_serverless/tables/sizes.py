@@ -7,6 +7,7 @@ are counted as well.
 from __future__ import annotations
 
 import bisect
+import re
 import struct
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -16,7 +17,8 @@ from typing import TYPE_CHECKING, Any, Final
 
 import orjson
 
-from .forms import form_of
+from ..limits import MIB
+from .forms import form_of, is_document
 
 if TYPE_CHECKING:
     import pyarrow
@@ -24,21 +26,28 @@ if TYPE_CHECKING:
 
 @dataclass(kw_only=True, frozen=True, slots=True)
 class Cost:
-    """Bytes of any value, and of a text and a container beside their content; of the place that an item of a container
-    takes; and by how much a document may be larger as text."""
+    """Bytes of any value, and of one that there is once for all its places, as a null; of a text and a container beside
+    their content; of the place that an item of a container takes; whether names are in each object; and by how much a
+    document may be larger as text. None for the last: it is there as text while its values are made."""
 
     value: int
+    shared: int
     text: int
     container: int
     item: int
     names: bool
-    document: int
+    document: int | None
 
 
 # with a comma after each item but the last, and documents that have many blanks
-JSON: Final = Cost(value=1, text=2, container=1, item=1, names=True, document=16)
+JSON: Final = Cost(value=1, shared=1, text=2, container=1, item=1, names=True, document=16)
 # of Python
-OBJECTS: Final = Cost(value=8, text=56, container=56, item=8, names=False, document=1)
+OBJECTS: Final = Cost(value=8, shared=0, text=56, container=56, item=8, names=False, document=None)
+# documents of less are not looked into: their objects take at most 24 times as much, for which there is room
+_LOOKED_INTO: Final = 2 * MIB
+# the marks of one document that would take so much are counted exactly
+_DOUBTED: Final = 64 * MIB
+_STRINGS: Final = re.compile(rb'"(?:[^"\\]++|\\.)*+"', re.DOTALL)
 
 _Measure = Callable[[Any, int, int, Cost], int]
 
@@ -58,16 +67,63 @@ def least(column: pyarrow.Array, start: int, stop: int, cost: Cost) -> int:
     """Of the values from `start` on, before `stop`."""
     if start >= stop:
         return 0
-    measure = _measures().get(column.type.id)
-    return cost.value * (stop - start) if measure is None else measure(column, start, stop, cost)
+    measure = _measures().get(column.type.id, _plain)
+    return measure(column, start, stop, cost)
+
+
+def _plain(column: pyarrow.Array, start: int, stop: int, cost: Cost) -> int:
+    if _is_shared(column.type):
+        return cost.shared * (stop - start)
+    return _with_nulls(cost.value, column, start, stop, cost)
+
+
+def _with_nulls(each: int, column: pyarrow.Array, start: int, stop: int, cost: Cost) -> int:
+    nulls = _nulls(column, start, stop)
+    return each * (stop - start - nulls) + cost.shared * nulls
+
+
+def _is_shared(kind: pyarrow.DataType) -> bool:
+    """Whether Python has each value of the type once."""
+    import pyarrow.types as t
+
+    return bool(t.is_null(kind) or t.is_boolean(kind) or t.is_int8(kind) or t.is_uint8(kind))
 
 
 def _of_column(batch: pyarrow.RecordBatch, index: int, start: int, stop: int, cost: Cost) -> int:
-    found = least(batch.column(index), start, stop, cost)
-    shortest = cost.value * (stop - start)
-    if found > shortest and form_of(batch.schema.field(index)) in ("json", "decimal"):
-        return max(found // cost.document, shortest)
-    return found
+    column, field = batch.column(index), batch.schema.field(index)
+    found = least(column, start, stop, cost)
+    if form_of(field) not in ("json", "decimal"):
+        return found
+    if cost.document is not None:
+        return max(found // cost.document, cost.shared * (stop - start))
+    return found + _of_documents(column.slice(start, stop - start)) if is_document(field) else found
+
+
+def _of_documents(texts: pyarrow.Array) -> int:
+    """Of the objects and lists in them, which are many times as large as their brackets."""
+    content = _content(texts)
+    if len(content) < _LOOKED_INTO:
+        return 0
+    found = sum(_of_marks(bytes(content[at : at + MIB])) for at in range(0, len(content), MIB))
+    if len(texts) > 1 or found < _DOUBTED:
+        return found
+    # are they in strings?
+    return _of_marks(_STRINGS.sub(b"", content))
+
+
+def _of_marks(json: bytes) -> int:
+    return 64 * json.count(b"{") + 56 * json.count(b"[") + 16 * json.count(b":") + 8 * json.count(b",")
+
+
+def _content(texts: pyarrow.Array) -> memoryview:
+    """The bytes of all of them, one after the other."""
+    _, ends, data = texts.buffers()
+    if data is None:
+        return memoryview(b"")
+    layout = "<q" if texts.type == "large_string" else "<i"
+    size = struct.calcsize(layout)
+    first, last = (struct.unpack_from(layout, ends, size * (texts.offset + at))[0] for at in (0, len(texts)))
+    return memoryview(data).cast("B")[first:last]
 
 
 @cache
@@ -119,7 +175,7 @@ def _texts(layout: str) -> _Measure:
 
 def _of_texts(content: int, column: pyarrow.Array, start: int, stop: int, cost: Cost) -> int:
     nulls = _nulls(column, start, stop)
-    return content + cost.text * (stop - start - nulls) + cost.value * nulls
+    return content + cost.text * (stop - start - nulls) + cost.shared * nulls
 
 
 def _views(column: pyarrow.Array, start: int, stop: int, cost: Cost) -> int:
@@ -135,7 +191,8 @@ def _of_one_width(column: pyarrow.Array, start: int, stop: int, cost: Cost) -> i
 
 def _lists(column: pyarrow.Array, start: int, stop: int, cost: Cost) -> int:
     first, last = _between(column, start, stop)
-    return cost.container * (stop - start) + cost.item * (last - first) + least(column.values, first, last, cost)
+    found = _with_nulls(cost.container, column, start, stop, cost)
+    return found + cost.item * (last - first) + least(column.values, first, last, cost)
 
 
 def _between(column: pyarrow.Array, start: int, stop: int) -> tuple[int, int]:
@@ -150,11 +207,12 @@ def _lists_of_one_length(column: pyarrow.Array, start: int, stop: int, cost: Cos
     valid = column.slice(start, stop - start).drop_null() if column.null_count else column.slice(start, stop - start)
     first: int = length * valid.offset
     last = first + length * len(valid)
-    return cost.container * (stop - start) + cost.item * (last - first) + least(valid.values, first, last, cost)
+    found = _with_nulls(cost.container, column, start, stop, cost)
+    return found + cost.item * (last - first) + least(valid.values, first, last, cost)
 
 
 def _list_views(column: pyarrow.Array, start: int, stop: int, cost: Cost) -> int:
-    found = cost.container * (stop - start)
+    found = _with_nulls(cost.container, column, start, stop, cost)
     for first, count in zip(column.offsets[start:stop].to_pylist(), column.sizes[start:stop].to_pylist(), strict=True):
         # several may have the same items
         found += cost.item * count + least(column.values, first, first + count, cost)
@@ -165,18 +223,41 @@ def _maps(column: pyarrow.Array, start: int, stop: int, cost: Cost) -> int:
     first, last = _between(column, start, stop)
     pairs = column.values
     members = sum(least(pairs.field(index), first, last, cost) for index in (0, 1))
-    return cost.container * (stop - start) + 2 * cost.item * (last - first) + members
+    return _with_nulls(cost.container, column, start, stop, cost) + 2 * cost.item * (last - first) + members
 
 
 def _structs(column: pyarrow.Array, start: int, stop: int, cost: Cost) -> int:
     count, nulls = stop - start, _nulls(column, start, stop)
-    found = cost.container * count
+    found = _with_nulls(cost.container, column, start, stop, cost)
     for index, field in enumerate(column.type):
         name = len(field.name.encode()) + 3 if cost.names else 0
-        # below a null there are the shortest values
-        content = least(column.field(index), start, stop, cost) - nulls * cost.text
+        # below a null, what builds a struct leaves the shortest values
+        content = least(column.field(index), start, stop, cost) - nulls * _of_shortest(field.type, cost)
         found += (name + cost.item) * (count - nulls) + max(0, content)
     return found
+
+
+def _of_shortest(kind: pyarrow.DataType, cost: Cost) -> int:
+    import pyarrow.types as t
+
+    size: int
+    if t.is_struct(kind):
+        names = sum(len(field.name.encode()) + 3 for field in kind) if cost.names else 0
+        members = sum(_of_shortest(field.type, cost) for field in kind)
+        size = kind.num_fields
+        return cost.container + names + cost.item * size + members
+    if t.is_fixed_size_list(kind):
+        size = kind.list_size
+        return cost.container + size * (cost.item + _of_shortest(kind.value_type, cost))
+    if t.is_nested(kind) and not t.is_union(kind):
+        return cost.container
+    if t.is_fixed_size_binary(kind):
+        size = kind.byte_width
+        return cost.text + size
+    if kind.id in _measures():
+        # of a dictionary, of runs and of a union it is not known
+        return cost.text
+    return cost.shared if _is_shared(kind) else cost.value
 
 
 def _unions(column: pyarrow.Array, start: int, stop: int, cost: Cost) -> int:
@@ -193,7 +274,7 @@ def _unions(column: pyarrow.Array, start: int, stop: int, cost: Cost) -> int:
         if kind.mode == "sparse":
             found += least(member, start + at, start + at + count, cost)
         elif member.type.id not in _measures():
-            found += cost.value * count
+            found += min(cost.value, cost.shared) * count
         else:
             places = struct.unpack_from(f"<{count}i", buffers[2], 4 * (begin + at))
             found += sum(least(member, place, place + 1, cost) for place in places)
@@ -206,18 +287,20 @@ def _dictionaries(column: pyarrow.Array, start: int, stop: int, cost: Cost) -> i
 
     values = column.dictionary
     if values.type.id not in _measures():
-        return cost.value * (stop - start)
+        # each value is there once
+        return cost.shared * (stop - start)
     counts = compute.value_counts(column.indices[start:stop])
     found = 0
     for index, count in zip(counts.field(0).to_pylist(), counts.field(1).to_pylist(), strict=True):
-        found += count * (cost.value if index is None else least(values, index, index + 1, cost))
+        found += count * (cost.shared if index is None else least(values, index, index + 1, cost))
     return found
 
 
 def _runs(column: pyarrow.Array, start: int, stop: int, cost: Cost) -> int:
     values = column.values
     if values.type.id not in _measures():
-        return cost.value * (stop - start)
+        # each value is there once
+        return cost.shared * (stop - start)
     ends = column.run_ends
     at, end = column.offset + start, column.offset + stop
     run = bisect.bisect_right(range(len(ends)), at, key=lambda index: ends[index].as_py())

@@ -10,7 +10,7 @@ import orjson
 import pyarrow as pa
 import pytest
 
-from noetl_serverless.tables.export import NoTable, pieces
+from noetl_serverless.tables.export import Batches, NoTable, pieces
 from noetl_serverless.tables.invalid import RowTooLarge
 from noetl_serverless.tables.mapped import MappedFile
 from noetl_serverless.tables.media_types import Form
@@ -55,7 +55,7 @@ def test_a_row_that_would_take_too_much_memory_is_refused(form: Form, monkeypatc
     descriptor = memory_file()
     lists = pa.array([[1], [2], [3] * 1_000_000], pa.list_(pa.int8()))
     written = write_table(descriptor, pa.table({"n": range(3), "list": lists}))
-    with pytest.raises(RowTooLarge, match="column 'list': as a value the row takes at least 15 MiB"):
+    with pytest.raises(RowTooLarge, match="column 'list': as a value the row takes at least 7 MiB"):
         list(pieces(read_value(MappedFile(descriptor, written.bytes)), form))
 
 
@@ -106,3 +106,11 @@ def test_of_two_tables_with_one_name_none_is_given() -> None:
         b"".join(pieces(value, "csv", "a.b"))
     assert refused.value.tables == ("a.b", "c")
     assert b"".join(pieces(value, "csv", "c")) == b'"n"\n3\n'
+
+
+@pytest.mark.parametrize("form", ["json", "ndjson", "csv"])
+def test_a_text_that_would_take_too_much_memory_is_refused(form: Form, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("noetl_serverless.tables.rows.ROW_BYTES", 1 << 20)
+    batch = pa.record_batch([pa.array(range(2)), pa.array(["x", "x" * 2_000_000])], names=["n", "text"])
+    with pytest.raises(RowTooLarge, match="row 1, column 'text': as a value the row takes at least 1 MiB"):
+        list(pieces(Batches(batch.schema, iter([batch])), form))

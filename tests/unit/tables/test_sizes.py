@@ -106,10 +106,45 @@ def test_nothing_is_converted_to_measure_a_row(monkeypatch: pytest.MonkeyPatch) 
     row = pa.Array.from_buffers(pa.list_(pa.null()), 1, [None, offsets], children=[nulls])
     before = pa.total_allocated_bytes()
     assert least(row, 0, 1, JSON) == 2 * count + 1
-    assert least(row, 0, 1, OBJECTS) > 16 * count
+    assert least(row, 0, 1, OBJECTS) > 8 * count
     assert pa.total_allocated_bytes() - before < 10_000
     batch = pa.record_batch([row], names=["l"])
     assert orjson.dumps(beginning_of(batch, 100)).startswith(b'[{"l":[null,null,')
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["[" + "{}," * 1_000_000 + "1]", "[" + "[]," * 1_000_000 + "1]", "[" + '{"a":{}},' * 1_000_000 + "1]"],
+    ids=["objects", "lists", "objects in objects"],
+)
+def test_the_objects_of_a_large_document_are_known(text: str) -> None:
+    batch = pa.record_batch([pa.array(["0", text])], schema=pa.schema([field_of("j", pa.string(), "json")]))
+    assert least_of_rows(batch, 1, 2, OBJECTS) > 60 * 1_000_000
+    assert least_of_rows(batch, 0, 2, OBJECTS) > 60 * 1_000_000
+
+
+def test_brackets_in_the_strings_of_a_document_are_no_objects() -> None:
+    text = orjson.dumps(["{[,:" * 1_000_000, 'a\\"[' * 1_000_000]).decode()
+    batch = pa.record_batch([pa.array([text])], schema=pa.schema([field_of("j", pa.string(), "json")]))
+    assert least_of_rows(batch, 0, 1, OBJECTS) < len(text) + 1_000
+
+
+INNER: Any = pa.struct([(f"field_{number}", pa.int64()) for number in range(30)])
+
+
+@pytest.mark.parametrize(
+    ("column", "most"),
+    [
+        (pa.array([[None] * 10_000], pa.list_(pa.struct([("a", INNER)]))), 8),
+        (pa.array([[True, False] * 5_000]), 8),
+        (pa.array([[None] * 10_000], pa.list_(pa.int64())), 8),
+        (pa.array([[None] * 10_000], pa.list_(pa.list_(pa.int64()))), 8),
+    ],
+    ids=["nulls over structs", "booleans", "nulls", "null lists"],
+)
+def test_what_python_has_once_takes_its_place_alone(column: pa.Array, most: int) -> None:
+    batch = pa.record_batch([column], names=["v"])
+    assert least_of_rows(batch, 0, 1, OBJECTS) <= most * 10_000 + 200
 
 
 EMPTY: Any = pa.struct([])
