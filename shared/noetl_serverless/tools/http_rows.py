@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import os
 import re
 from collections.abc import Callable, Iterator
 from typing import IO, Any, Final, Literal, Protocol
@@ -29,6 +30,29 @@ _CSV_COLUMN = re.compile(r"In CSV column #(\d+):.* conversion error", re.DOTALL)
 
 class Malformed(ValueError):
     """The content is not what it should be; says where, if that is known."""
+
+
+class _FromBeginning(io.RawIOBase):
+    """The same file with a position of its own: readers of pyarrow read ahead in a thread, which goes on for a while
+    when another one is made."""
+
+    def __init__(self, file: IO[bytes]) -> None:
+        super().__init__()
+        self._descriptor = os.dup(file.fileno())
+        self._at = 0
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        count = os.preadv(self._descriptor, [buffer], self._at)
+        self._at += count
+        return count
+
+    def close(self) -> None:
+        if not self.closed:
+            super().close()
+            os.close(self._descriptor)
 
 
 class Source(Protocol):
@@ -117,9 +141,8 @@ class _Csv:
         return reader.schema, iter(reader)
 
     def _reader(self, options: dict[str, Any]) -> Any:
-        self._file.seek(0)
         return pyarrow.csv.open_csv(
-            pyarrow.PythonFile(self._file, "r"),
+            pyarrow.PythonFile(_FromBeginning(self._file), "r"),
             pyarrow.csv.ReadOptions(block_size=_BLOCK_BYTES, use_threads=False, encoding=self._charset, **options),
             pyarrow.csv.ParseOptions(newlines_in_values=True),
             # by default N/A, NULL and a dozen others are null where the rest are numbers, and texts elsewhere
@@ -149,10 +172,9 @@ class _JsonLines:
             if not first.strip():
                 return pyarrow.schema([]), iter(())
             self._schema = _schema_of(first[:end] or first + self._file.readline())
-        self._file.seek(0)
         options = pyarrow.json.ParseOptions(explicit_schema=self._schema, unexpected_field_behavior="error")
         block = pyarrow.json.ReadOptions(block_size=_BLOCK_BYTES)
-        reader = pyarrow.json.open_json(pyarrow.PythonFile(self._file, "r"), block, options)
+        reader = pyarrow.json.open_json(pyarrow.PythonFile(_FromBeginning(self._file), "r"), block, options)
         return self._schema, iter(reader)
 
     def reconsider(self, error: Exception) -> None:

@@ -131,9 +131,13 @@ async def test_a_header_alone_has_columns(get: Get) -> None:
     assert data(await get("a,b,a\n1,2,3\n", "csv")) == [{"a": 1, "b": 2, "a_2": 3}]
 
 
+@pytest.mark.parametrize("late", [False, True])
 @pytest.mark.parametrize("text", ["N/A", "NA", "NULL", "null", "#N/A", "-1.#IND"])
-async def test_only_an_empty_value_of_csv_is_null(get: Get, text: str) -> None:
-    csv = "n,t,e,all\n" + f"1,x,1,{text}\n" + f"{text},{text},,{text}\n"
+async def test_only_an_empty_value_of_csv_is_null(
+    get: Get, monkeypatch: pytest.MonkeyPatch, text: str, late: bool
+) -> None:
+    monkeypatch.setattr(http_rows, "_BLOCK_BYTES", 64)
+    csv = "n,t,e,all\n" + f"1,x,1,{text}\n" * (50 if late else 1) + f"{text},{text},,{text}\n"
     rows = data(await get(csv, "csv"))
     assert rows[0] == {"n": "1", "t": "x", "e": 1, "all": text}, "a column of numbers with a text is one of texts"
     assert rows[-1] == {"n": text, "t": text, "e": None, "all": text}
