@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
+
+from .compacted import can_be_compacted
 
 if TYPE_CHECKING:
     import pyarrow
@@ -21,7 +23,8 @@ def leaves(column: pyarrow.Array, are_keys: bool = False) -> Iterator[Leaf]:
     """Each value once, however many rows have it, and none that no row has, except nulls. `column`: validated. Types of
     extensions are taken for values without nesting.
 
-    `flatten` and `take` of pyarrow do not know every type, and end the process for some: all is done with slices.
+    `flatten` and `take` of pyarrow do not know every type, and end the process for some: those are taken apart by
+    slices, of which there are as many as there are gaps.
     """
     import pyarrow.compute as compute
     import pyarrow.types as t
@@ -31,7 +34,7 @@ def leaves(column: pyarrow.Array, are_keys: bool = False) -> Iterator[Leaf]:
         return
     if t.is_dictionary(kind):
         used = compute.array_sort_indices(places := _numbers(column.indices.unique().drop_null()))
-        yield from leaves(_each(column.dictionary, places.take(used)), are_keys)
+        yield from _of_all(_each(column.dictionary, places.take(used)), are_keys)
     elif t.is_run_end_encoded(kind):
         runs = column.values.slice(column.find_physical_offset(), column.find_physical_length())
         yield from leaves(runs, are_keys)
@@ -39,20 +42,24 @@ def leaves(column: pyarrow.Array, are_keys: bool = False) -> Iterator[Leaf]:
         valid = _numbers(compute.indices_nonzero(column.is_valid())) if column.null_count else None
         for at in range(kind.num_fields):
             field = column.field(at)
-            yield from leaves(field if valid is None else _each(field, valid), are_keys)
+            yield from _of_all([field] if valid is None else _each(field, valid), are_keys)
     elif t.is_union(kind):
-        for member in _members(column):
-            yield from leaves(member, are_keys)
+        yield from _of_all(_members(column), are_keys)
     elif t.is_map(kind):
-        yield from leaves(_items(column, column.keys), are_keys=True)
-        yield from leaves(_items(column, column.items), are_keys)
+        yield from _of_all(_items(column, column.keys), are_keys=True)
+        yield from _of_all(_items(column, column.items), are_keys)
     elif t.is_nested(kind):
-        yield from leaves(_items(column, column.values), are_keys)
+        yield from _of_all(_items(column, column.values), are_keys)
     else:
         yield Leaf(column, are_keys)
 
 
-def _items(column: pyarrow.Array, values: pyarrow.Array) -> pyarrow.Array:
+def _of_all(columns: Iterable[pyarrow.Array], are_keys: bool) -> Iterator[Leaf]:
+    for column in columns:
+        yield from leaves(column, are_keys)
+
+
+def _items(column: pyarrow.Array, values: pyarrow.Array) -> list[pyarrow.Array]:
     """Of `values`, those that are in a list."""
     import pyarrow
     import pyarrow.compute as compute
@@ -92,25 +99,29 @@ def _members(column: pyarrow.UnionArray) -> Iterator[pyarrow.Array]:
             offsets = pyarrow.Array.from_buffers(
                 pyarrow.int32(), len(column), [None, buffers[2]], offset=column.offset
             ).take(places)
-            places = _numbers(offsets.take(compute.array_sort_indices(offsets)))
-        yield _each(column.field(index), places)
+            used = offsets.unique()
+            places = _numbers(used.take(compute.array_sort_indices(used)))
+        yield from _each(column.field(index), places)
 
 
-def _each(values: pyarrow.Array, places: pyarrow.Array) -> pyarrow.Array:
+def _each(values: pyarrow.Array, places: pyarrow.Array) -> list[pyarrow.Array]:
     """Of `values`, those at these places, which are in order."""
     import pyarrow.compute as compute
 
+    if can_be_compacted(values.type):
+        return [values.take(places)] if len(places) else []
     return _between(values, places, compute.add(places, 1))
 
 
-def _between(values: pyarrow.Array, starts: pyarrow.Array, ends: pyarrow.Array) -> pyarrow.Array:
-    """Of `values`, those that are in any of these ranges, which are in the order of their starts."""
+def _between(values: pyarrow.Array, starts: pyarrow.Array, ends: pyarrow.Array) -> list[pyarrow.Array]:
+    """Of `values`, those that are in any of these ranges, which are in the order of their starts: in one array, unless
+    each slice would bring all values of a dense union with it."""
     import pyarrow
     import pyarrow.compute as compute
 
     count = len(starts)
     if not count:
-        return values.slice(0, 0)
+        return []
     reached = compute.cumulative_max(ends)
     # where one does not touch those before it
     gaps = compute.indices_nonzero(compute.greater(starts[1:], reached[:-1])).to_pylist()
@@ -118,7 +129,17 @@ def _between(values: pyarrow.Array, starts: pyarrow.Array, ends: pyarrow.Array) 
     starts, ends = starts.take(pyarrow.array(firsts)), reached.take(pyarrow.array(lasts))
     between = zip(starts.to_pylist(), ends.to_pylist(), strict=True)
     slices = [values.slice(start, end - start) for start, end in between]
-    return slices[0] if len(slices) == 1 else pyarrow.concat_arrays(slices)
+    return slices if len(slices) == 1 or _has_dense_union(values.type) else [pyarrow.concat_arrays(slices)]
+
+
+def _has_dense_union(kind: pyarrow.DataType) -> bool:
+    import pyarrow.types as t
+
+    if t.is_union(kind) and kind.mode == "dense":
+        return True
+    if t.is_dictionary(kind) or t.is_run_end_encoded(kind):
+        return _has_dense_union(kind.value_type)
+    return any(_has_dense_union(kind.field(index).type) for index in range(kind.num_fields))
 
 
 def _numbers(column: pyarrow.Array) -> pyarrow.Array:

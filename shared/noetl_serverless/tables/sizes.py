@@ -47,7 +47,8 @@ OBJECTS: Final = Cost(value=8, shared=0, text=56, container=56, item=8, names=Fa
 _LOOKED_INTO: Final = 2 * MIB
 # the marks of one document that would take so much are counted exactly
 _DOUBTED: Final = 64 * MIB
-_STRINGS: Final = re.compile(rb'"(?:[^"\\]++|\\.)*+"', re.DOTALL)
+# also one that does not end: from each quote in it another would be looked for otherwise, to the end of the text
+_STRINGS: Final = re.compile(rb'"(?:[^"\\]++|\\.)*+"?', re.DOTALL)
 
 _Measure = Callable[[Any, int, int, Cost], int]
 

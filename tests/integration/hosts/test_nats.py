@@ -37,6 +37,14 @@ async def test_a_stream_survives_a_kill(data_dir: Path) -> None:
     process.stop()
 
 
+async def test_its_folder_may_have_any_name(data_dir: Path) -> None:
+    folder = data_dir / 'd ü" \\n'
+    folder.mkdir()
+    process = server_in(folder).start()
+    process.stop()
+    assert (folder / "nats" / "nats.conf").exists()
+
+
 async def test_it_asks_for_the_password(nats_server: Nats) -> None:
     with pytest.raises(nats.errors.Error, match=r"(?i)authorization"):
         await nats.connect(nats_server.url.replace(nats_server.password, "wrong"), allow_reconnect=False)

@@ -61,3 +61,21 @@ def test_of_a_slice_there_is_only_what_it_shows(name: str) -> None:
 def test_only_the_names_of_maps_are_keys() -> None:
     column = pa.MapArray.from_arrays(ENDS, TEXTS, NUMBERS)
     assert [leaf.are_keys for leaf in leaves(column)] == [True, False]
+
+
+def test_dense_unions_in_structs_with_many_nulls_are_not_copied_for_each_value() -> None:
+    count = 10_000
+    texts = pa.array(["x" * 50] * count)
+    union = pa.UnionArray.from_dense(pa.array([0] * count, pa.int8()), pa.array(range(count), pa.int32()), [texts])
+    nulls = pa.array([row % 2 == 1 for row in range(count)])
+    before = pa.total_allocated_bytes()
+    found = list(leaves(pa.StructArray.from_arrays([union], names=["u"], mask=nulls)))
+    assert sum(len(leaf.values) for leaf in found) == count // 2
+    assert pa.total_allocated_bytes() - before < 10 * texts.nbytes
+
+
+def test_a_column_that_can_be_has_one_array_for_each_of_its_fields(monkeypatch: pytest.MonkeyPatch) -> None:
+    nulls = pa.array([row % 2 == 1 for row in range(1000)])
+    column = pa.StructArray.from_arrays([pa.array(range(1000)), pa.array(["x"] * 1000)], names=["a", "b"], mask=nulls)
+    monkeypatch.setattr(pa, "concat_arrays", lambda _: pytest.fail("it is taken apart by slices, one for each gap"))
+    assert [len(leaf.values) for leaf in leaves(column)] == [500, 500]

@@ -129,6 +129,14 @@ def test_brackets_in_the_strings_of_a_document_are_no_objects() -> None:
     assert least_of_rows(batch, 0, 1, OBJECTS) < len(text) + 1_000
 
 
+def test_a_string_that_does_not_end_is_looked_through_once() -> None:
+    brackets = 1_300_000
+    # looked for again from each quote, its end would take an hour
+    text = "[" * brackets + " " * 900_000 + '"' + '\\"' * 1_000_000
+    batch = pa.record_batch([pa.array([text])], schema=pa.schema([field_of("j", pa.string(), "json")]))
+    assert 50 * brackets < least_of_rows(batch, 0, 1, OBJECTS) < 60 * brackets + len(text) + 1_000
+
+
 INNER: Any = pa.struct([(f"field_{number}", pa.int64()) for number in range(30)])
 
 

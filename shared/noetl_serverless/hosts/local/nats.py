@@ -30,7 +30,8 @@ class Nats:
         self.home.mkdir(parents=True, exist_ok=True, mode=0o700)
         configuration = self.home / "nats.conf"
         configuration.touch(mode=0o600)
-        configuration.write_text(json.dumps(self._configuration(), indent=2))
+        # its parser knows no \u
+        configuration.write_text(json.dumps(self._configuration(), indent=2, ensure_ascii=False), encoding="utf-8")
         return Program(
             name="nats",
             argv=[str(_binary()), "-c", str(configuration)],

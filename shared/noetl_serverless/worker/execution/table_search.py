@@ -22,7 +22,7 @@ from ...tables.forms import form_of
 from ...tables.leaves import Leaf, leaves
 from ...tables.rows import values_of
 from ...tables.stream import readable
-from ...tables.table import Table, few_around
+from ...tables.table import CHUNK_ROWS, Table, few_around
 from ...telemetry.secret_texts import SecretTexts
 from .secret_bytes import SecretBytes
 
@@ -105,7 +105,11 @@ def _digits_in(kind: pyarrow.DataType) -> int:
 
 def _spellings(number: int | float) -> Iterator[str]:
     """In JSON."""
-    for value in {number, float(number)}:
+    values = {number}
+    # of an integer that is too large for that
+    with suppress(OverflowError):
+        values.add(float(number))
+    for value in values:
         try:
             yield orjson.dumps(value).decode()
         except TypeError:
@@ -161,7 +165,12 @@ class TableSearch:
     def _is_shown(self, column: pyarrow.Array, form: str | None) -> bool:
         if form == "json" and self._is_escaped(column):
             return True
-        return any(self._is_in_leaf(leaf, part, form) for leaf in leaves(column) for part in parts(leaf.values))
+        return any(
+            self._is_in_leaf(leaf, part, form)
+            for rows in _few_rows(column)
+            for leaf in leaves(rows)
+            for part in parts(leaf.values)
+        )
 
     def _is_escaped(self, column: pyarrow.Array) -> bool:
         """In documents, also in those that no row shows: these are written anew as well."""
@@ -203,6 +212,13 @@ class TableSearch:
         with suppress(OverflowError, ValueError):
             shown += map(str, part.to_pylist())
         return self._secrets.is_in_values(shown)
+
+
+def _few_rows(column: pyarrow.Array) -> Iterable[pyarrow.Array]:
+    """Of types that are taken apart by a slice for each value, so that there are not too many at once."""
+    if can_be_compacted(column.type):
+        return [column]
+    return (column.slice(start, CHUNK_ROWS) for start in range(0, len(column), CHUNK_ROWS))
 
 
 def parts(column: pyarrow.Array) -> Iterator[pyarrow.Array]:

@@ -8,6 +8,7 @@ import pyarrow.compute as compute
 import pytest
 
 from noetl_serverless.tables import rows as noetl_rows
+from noetl_serverless.tables.leaves import leaves
 from noetl_serverless.tables.mapped import MappedFile
 from noetl_serverless.tables.rows import values_of
 from noetl_serverless.tables.sealed import IN_MEMORY, FilesInMemory, memory_file
@@ -360,6 +361,30 @@ def test_a_decimal_is_found_with_zeros_at_its_end() -> None:
 def test_numbers_are_looked_for_in_every_width(kind: pa.DataType) -> None:
     after = masked_tables(table({"v": pa.array([1, 54321], kind)}), SecretTexts([54321]), IN_MEMORY)
     assert list(after) == [{"v": 1}, {"v": "***"}]
+
+
+def test_a_secret_may_be_a_number_that_no_column_could_have() -> None:
+    modulus = 2**2048 + 981_723_645
+    rows = table({"n": [1, 2], "text": ["x", f"n={modulus}"]})
+    after = masked_tables(rows, SecretTexts([modulus]), IN_MEMORY)
+    assert [row["n"] for row in after] == [1, 2]
+    assert str(modulus) not in str(list(after))
+
+
+def test_of_types_that_are_taken_apart_by_slices_few_rows_are_looked_at_together(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(table_search, "CHUNK_ROWS", 10)
+    looked_at: list[int] = []
+
+    def looked_through(column: pa.Array) -> Any:
+        looked_at.append(len(column))
+        return leaves(column)
+
+    monkeypatch.setattr(table_search, "leaves", looked_through)
+    union = pa.UnionArray.from_sparse(pa.array([0] * 95, pa.int8()), [pa.array(["x"] * 94 + [SECRET])])
+    assert list(masked(table({"u": union})))[-1] == {"u": "***"}
+    assert looked_at == [10] * 9 + [5], "rows of a column of unions"
 
 
 def test_a_union_or_runs_in_a_struct_with_nulls_are_looked_through() -> None:
