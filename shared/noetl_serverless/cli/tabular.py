@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from importlib.util import find_spec
 from pathlib import Path
 from typing import IO, Any, Final
@@ -23,9 +23,16 @@ def type_of_file(file: Path) -> str:
     return _TYPES.get(file.suffix.lower(), "application/octet-stream") if form is None else MEDIA_TYPES[form]
 
 
-def convert(source: Path, content_type: str, target: IO[bytes], wanted: Form, table: str | None = None) -> None:
-    """Write the content of the file `source` to `target` in another form. Raises Failure: it is no table, or a value of
-    it has no form there."""
+def convert(
+    source: Path,
+    content_type: str,
+    target: IO[bytes],
+    wanted: Form,
+    table: str | None = None,
+    accumulated: Sequence[str] = (),
+) -> None:
+    """Write the content of the file `source` to `target` in another form. `accumulated`: as of `Downloaded`. Raises
+    Failure: it is no table, or a value of it has no form there."""
     _check_pyarrow()
     given = form_named(content_type)
     if given is None:
@@ -33,10 +40,16 @@ def convert(source: Path, content_type: str, target: IO[bytes], wanted: Form, ta
             f"a result of type {content_type or 'unknown'} cannot be converted to {wanted}; it is written as it is "
             "stored without --as, and to a file without such an ending"
         )
-    write(lambda: _read(source, given), target, wanted, table)
+    write(lambda: _read(source, given), target, wanted, table, accumulated)
 
 
-def write(value: Callable[[], Any], target: IO[bytes], wanted: Form, table: str | None = None) -> None:
+def write(
+    value: Callable[[], Any],
+    target: IO[bytes],
+    wanted: Form,
+    table: str | None = None,
+    accumulated: Sequence[str] = (),
+) -> None:
     """Write a value, with tables in it, to `target`. Raises Failure."""
     _check_pyarrow()
     import pyarrow
@@ -44,10 +57,10 @@ def write(value: Callable[[], Any], target: IO[bytes], wanted: Form, table: str 
     from ..tables.export import NoTable, pieces
 
     try:
-        for piece in pieces(value(), wanted, table):
+        for piece in pieces(value(), wanted, table, accumulated):
             target.write(piece)
     except NoTable as error:
-        choose = " --table NAME chooses one, --as json writes all of it" if len(error.tables) > 1 else ""
+        choose = " --table NAME chooses one, --as json writes all of it" if error.tables and table is None else ""
         raise Failure(f"{error}.{choose}" if choose else str(error)) from error
     except (pyarrow.ArrowException, ValueError) as error:
         raise Failure(f"the result cannot be converted to {wanted}: {error}") from error

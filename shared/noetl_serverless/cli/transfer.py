@@ -6,10 +6,12 @@ import hashlib
 import http.client
 import json
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import IO, Any, Final
+from urllib.parse import unquote
 
+from ..results.accumulated import ACCUMULATED_HEADER
 from .client import RETRY_FOR_SECONDS, Client, StreamedAnswer
 from .failure import Failure, Refused
 
@@ -24,8 +26,11 @@ Progress = Callable[[int, int], None]
 
 @dataclass(frozen=True, slots=True)
 class Downloaded:
+    """`accumulated`: the fields that a step has accumulated, of which the others may have a part."""
+
     bytes: int
     content_type: str
+    accumulated: Sequence[str] = ()
 
 
 class _Download:
@@ -35,6 +40,7 @@ class _Download:
         self.total: int | None = -1
         self.etag = ""
         self.content_type = ""
+        self.accumulated: list[str] = []
         self.digest = hashlib.sha256()
         # of hosts that answer in parts only
         self.part_bytes: int | None = None
@@ -57,6 +63,8 @@ class _Download:
         if self.size and (answer.status != 206 or etag != self.etag):
             raise Failure("the result has changed while it was read; read it again")
         self.etag, self.content_type = etag, answer.headers.get("content-type", "")
+        named = answer.headers.get(ACCUMULATED_HEADER, "")
+        self.accumulated = [unquote(name) for name in named.split(",") if name]
         whole = answer.headers.get("content-range", "").rpartition("/")[2] or answer.headers.get("content-length", "")
         self.total = int(whole) if whole.isdecimal() else None
 
@@ -111,7 +119,7 @@ def download(client: Client, path: str, write: Callable[[bytes], Any], progress:
             time.sleep(PAUSE_SECONDS)
     if state.total is not None and state.etag and state.etag != f'"{state.digest.hexdigest()}"':
         raise Failure("the result is damaged: its SHA-256 is not that of what was stored")
-    return Downloaded(state.size, state.content_type)
+    return Downloaded(state.size, state.content_type, state.accumulated)
 
 
 def _read_part(client: Client, path: str, state: _Download, write: Callable[[bytes], Any], progress: Progress) -> None:

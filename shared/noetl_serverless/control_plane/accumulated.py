@@ -30,7 +30,7 @@ from ..results.stores import ResultStores
 from ..store.results import StoredResult
 from ..tables.listed import has_table
 from ..tables.stream import MEDIA_TYPE
-from ..tables.table import InvalidTable
+from ..tables.table import InvalidTable, Table
 from ..uri import ResultUri
 from .in_threads import in_threads
 
@@ -88,26 +88,27 @@ async def pieces_of(document: Mapping[str, Any], stores: ResultStores, scratch: 
     for name, value in document["rest"].items():
         yield separator + orjson.dumps(name) + b":"
         separator = b","
-        async for piece in _json_of(value):
+        async for piece in _json_of(value, name):
             yield piece
     for name, manifest in document[COLLECTED].items():
         yield separator + orjson.dumps(name) + b":"
         separator = b","
         parts = Parts(manifest, stores, scratch)
-        pieces = _json_of(await parts.merged()) if manifest["strategy"] == MERGE else parts.items()
+        pieces = _json_of(await parts.merged(), name) if manifest["strategy"] == MERGE else parts.items()
         async for piece in pieces:
             yield piece
     yield b"{}" if separator == b"{" else b"}"
 
 
-async def _json_of(value: Any) -> AsyncIterator[bytes]:
+async def _json_of(value: Any, name: str) -> AsyncIterator[bytes]:
     if not has_table(value):
         yield dump(value)
         return
     from ..tables.export import pieces
 
-    async for piece in in_threads(pieces(value, "json")):
-        yield piece
+    with as_json(f"the field {name!r:.200}"):
+        async for piece in in_threads(pieces(value, "json")):
+            yield piece
 
 
 class Parts:
@@ -134,7 +135,11 @@ class Parts:
     async def values(self) -> AsyncIterator[Any]:
         """Lists and tables, whose items follow one another."""
         async for ref in self._leaves():
-            yield await self._loaded(ref)
+            part = await self._loaded(ref)
+            with as_written(ref.ref):
+                if not isinstance(part, list | Table):
+                    raise TypeError("it is no list")
+            yield part
 
     async def items(self) -> AsyncIterator[bytes]:
         """A list."""
@@ -178,11 +183,9 @@ class Parts:
         value = await self._loaded(ref)
         from ..tables.export import items
 
-        try:
+        with as_json(ref.ref):
             async for piece in in_threads(items(value)):
                 yield piece
-        except InvalidTable as error:
-            raise NotAcceptable(f"{ref.ref} cannot be had as JSON: {error}", available=[]) from error
 
     async def _text(self, ref: ResultRef) -> AsyncIterator[bytes]:
         """The items of a list of JSON, without brackets, as they are stored."""
@@ -231,6 +234,15 @@ def _ref_of(part: Mapping[str, Any], owner: str) -> ResultRef:
         raise ValueError(f"a part of it is no object of execution {owner}")
     # it validates the kind, too
     return ResultRef.model_validate(ref)
+
+
+@contextmanager
+def as_json(what: str) -> Iterator[None]:
+    """Of tables that are converted: a value of one may have no form in JSON, or too large a one."""
+    try:
+        yield
+    except InvalidTable as error:
+        raise NotAcceptable(f"{what} cannot be had as JSON: {error}", available=[]) from error
 
 
 @contextmanager

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from typing import Any, Final
+from urllib.parse import quote
 
 import orjson
 from starlette.requests import Request
@@ -11,6 +12,8 @@ from starlette.responses import Response, StreamingResponse
 
 from ..errors import AnswerTooLarge
 from ..limits import KIB
+from ..playbook.views import COLLECTED
+from ..results.accumulated import ACCUMULATED_HEADER
 from ..results.stores import ResultStores
 from ..store.results import StoredResult
 from ..tables.media_types import MANIFEST_WITH_TABLES, MEDIA_TYPES
@@ -45,6 +48,8 @@ async def accumulated_response(
     if (answer := not_modified(request, headers)) is not None:
         return answer
     document = await accumulated_document(stores, result, scratch)
+    # for whoever makes a table of the JSON: it does not show which of its tables is the whole one
+    headers[ACCUMULATED_HEADER] = ",".join(quote(name, safe="") for name in document[COLLECTED])
     if request.method == "HEAD":
         return head(headers)
     check_memory(document)

@@ -26,7 +26,8 @@ _OF_JSON: Final[Sequence[Form]] = ("json", "ndjson")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Given:
-    """A result as it is stored. `load`: its value, with tables in it; `bytes`: what that has in memory, as JSON."""
+    """A result as it is stored. `load`: its value, with tables in it; `bytes`: what that has in memory, as JSON;
+    `accumulated`: the fields that were."""
 
     ref: str
     title: str
@@ -34,6 +35,7 @@ class Given:
     bytes: int
     sha256: str
     load: Callable[[], Awaitable[Any]]
+    accumulated: Sequence[str] = ()
 
 
 async def converted(request: Request, given: Given, table: str | None, *, streams: bool) -> Response | None:
@@ -54,9 +56,9 @@ async def converted(request: Request, given: Given, table: str | None, *, stream
     headers = _headers(given, form, table)
     if (answer := not_modified(request, headers)) is not None:
         return answer
-    value = await given.load()
     try:
-        pieces, first = await asyncio.to_thread(_begun, value, form, table)
+        value = await given.load()
+        pieces, first = await asyncio.to_thread(_begun, value, form, table, given.accumulated)
     except _NoTable as error:
         if table is not None or error.tables:
             raise InvalidRequest(f"{error}: choose one with `table`", tables=error.tables) from error
@@ -123,12 +125,12 @@ class _NoTable(Exception):
         self.tables = list(tables)
 
 
-def _begun(value: Any, form: Form, table: str | None) -> tuple[Iterator[bytes], bytes]:
+def _begun(value: Any, form: Form, table: str | None, accumulated: Sequence[str] = ()) -> tuple[Iterator[bytes], bytes]:
     """The pieces, and the first of them, for which what has no such form fails. Raises _NoTable and ValueError."""
     from ..tables.export import NoTable, pieces
 
     try:
-        found = pieces(value, form, table)
+        found = pieces(value, form, table, accumulated)
         return found, next(found, b"")
     except NoTable as error:
         raise _NoTable(str(error), error.tables) from error

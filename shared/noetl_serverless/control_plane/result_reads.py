@@ -16,6 +16,7 @@ from starlette.responses import Response
 from ..engine.state import State
 from ..errors import Conflict, InvalidRequest, NotFound, ResultOfLoop
 from ..limits import PAGE_BYTES
+from ..playbook.views import COLLECTED
 from ..results.offload import dump
 from ..results.reader import Reason, ReferenceNotAvailable
 from ..results.urls import signed_url
@@ -165,8 +166,10 @@ async def _content(call: Call, result: StoredResult, table: str | None) -> Respo
 
         content_type, size = result.content_type, result.bytes
         load = partial(value_of, stores, result, services.scratch)
+        accumulated: Sequence[str] = ()
         if is_manifest(result):
             document = await accumulated_document(stores, result, services.scratch)
+            accumulated = list(document[COLLECTED])
             content_type, size, load = (
                 JSON,
                 size + size_of(document),
@@ -179,6 +182,7 @@ async def _content(call: Call, result: StoredResult, table: str | None) -> Respo
             bytes=size,
             sha256=result.sha256,
             load=load,
+            accumulated=accumulated,
         )
         found = await converted(call.request, given, table, streams=services.streams_answers)
         if found is not None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import os
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
@@ -23,11 +24,12 @@ from ..tables.sizes import OBJECTS, least_of_rows
 from ..tables.stream import StreamWriter
 from ..tables.table import Table
 from ..tables.value import read_value
-from .accumulated import Parts, files_in
+from .accumulated import Parts, as_json, files_in
 from .content import checked, store_of
 
 # of Python objects, at least, of tables that cannot be one
 LISTED_BYTES: Final = 256 * MIB
+_OUT_OF_FILES: Final = (errno.EMFILE, errno.ENFILE)
 
 
 async def value_of(stores: ResultStores, result: StoredResult, scratch: str) -> Any:
@@ -68,34 +70,38 @@ async def accumulated_value(stores: ResultStores, document: Mapping[str, Any], s
 
 
 async def _one_of(parts: Parts, name: str, scratch: str) -> Any:
-    """One table, or one list."""
-    found: list[Any] = []
+    """One table, or one list: of tables with other columns, and of what is none, beginning with the first such part, so
+    that none of them stays open."""
+    table: _Growing | None = None
+    listed: _Listed | None = None
     async for part in parts.values():
-        last = found[-1] if found else None
-        if isinstance(part, Table) and isinstance(last, _Growing) and last.schema_digest == part.schema_digest:
-            await asyncio.to_thread(last.add, part)
-        elif isinstance(part, Table):
-            found.append(_Growing(part, files_in(scratch)))
-            await asyncio.to_thread(found[-1].add, part)
-        else:
-            found.append(part)
-    values = [await asyncio.to_thread(it.table) if isinstance(it, _Growing) else it for it in found]
-    if len(values) == 1:
-        return values[0]
-    await asyncio.to_thread(_check_listed, [it for it in values if isinstance(it, Table)], name)
-    return [item for it in values for item in await asyncio.to_thread(list, it)]
+        if listed is None and isinstance(part, Table) and (table is None or table.has_columns_of(part)):
+            table = table or _Growing(part, files_in(scratch))
+            await asyncio.to_thread(table.add, part)
+            continue
+        if listed is None:
+            listed = _Listed(name)
+            if table is not None:
+                await asyncio.to_thread(listed.add, await asyncio.to_thread(table.table))
+        await asyncio.to_thread(listed.add, part)
+    if listed is not None:
+        return listed.items
+    return [] if table is None else await asyncio.to_thread(table.table)
 
 
 class _Growing:
     """A table of the rows of others, of which one at a time is open."""
 
     def __init__(self, first: Table, files: ResultFiles) -> None:
-        self.schema_digest = first.schema_digest
+        self._schema_digest = first.schema_digest
         try:
             self._file = MappedFile(files.open_on_disk(), 0)
         except OSError as error:
             raise _no_room(error) from error
         self._writer = StreamWriter(self._file.fileno(), first.schema)
+
+    def has_columns_of(self, part: Table) -> bool:
+        return self._schema_digest == part.schema_digest
 
     def add(self, part: Table) -> None:
         try:
@@ -112,17 +118,33 @@ class _Growing:
         return Table(self._file)
 
 
-def _check_listed(tables: Sequence[Table], name: str) -> None:
-    size = sum(least_of_rows(batch, 0, batch.num_rows, OBJECTS) for it in tables for batch in it.batches())
-    if size > LISTED_BYTES:
-        raise AnswerTooLarge(
-            f"{name!r:.200} has tables with other columns than its other parts, which as lists have at least {size} "
-            f"bytes, and the limit is {LISTED_BYTES}: have all of it as {MEDIA_TYPES['json']}, or read the parts "
-            "of the result, which the list of results names",
-            bytes=size,
-            max_bytes=LISTED_BYTES,
-        )
+class _Listed:
+    """The items of lists and tables, of tables up to a limit."""
+
+    def __init__(self, name: str) -> None:
+        self.items: list[Any] = []
+        self._name = name
+        self._size = 0
+
+    def add(self, part: Sequence[Any]) -> None:
+        """Raises AnswerTooLarge and NotAcceptable."""
+        with as_json(f"the field {self._name!r:.200}"):
+            if isinstance(part, Table):
+                self._size += sum(least_of_rows(batch, 0, batch.num_rows, OBJECTS) for batch in part.batches())
+                self._check()
+            self.items += part
+
+    def _check(self) -> None:
+        if self._size > LISTED_BYTES:
+            raise AnswerTooLarge(
+                f"{self._name!r:.200} has tables with other columns than its other parts, which as lists have at least "
+                f"{self._size} bytes, and the limit is {LISTED_BYTES}: have all of it as {MEDIA_TYPES['json']}, or "
+                "read the parts of the result, which the list of results names",
+                bytes=self._size,
+                max_bytes=LISTED_BYTES,
+            )
 
 
 def _no_room(error: OSError) -> Unavailable:
-    return Unavailable(f"there is no room for the result: {error.strerror or error}")
+    what = "too many results are read at once" if error.errno in _OUT_OF_FILES else "there is no room for the result"
+    return Unavailable(f"{what}: {error.strerror or error}")

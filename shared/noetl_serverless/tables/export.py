@@ -45,13 +45,16 @@ class Batches:
     batches: Iterator[pyarrow.RecordBatch]
 
 
-def pieces(value: Any, form: Form, table: str | None = None) -> Iterator[bytes]:
+def pieces(value: Any, form: Form, table: str | None = None, accumulated: Sequence[str] = ()) -> Iterator[bytes]:
     """`value`: JSON with tables in it, or `Batches`. As JSON all of it is given, in the other forms its table; `table`
-    names the one that is meant, by its place in the value: `a`, or `b.0`.
+    names the one that is meant, by its place in the value: `a`, or `b.0`. `accumulated`: the fields that were, if any.
 
     Raises NoTable, InvalidTable, and ValueError or a pyarrow.ArrowException for what has no form there.
     """
-    chosen = value if table is None and form == "json" else table_in(value, table, has_columns=form in HAVE_COLUMNS)
+    if table is None and form == "json":
+        chosen = value
+    else:
+        chosen = table_in(value, table, has_columns=form in HAVE_COLUMNS, accumulated=accumulated)
     match form:
         case "json":
             return _ended(_json(chosen))
@@ -78,9 +81,10 @@ def items(value: Any, line: bytes = b"\n") -> Iterator[bytes]:
         separator = b","
 
 
-def table_in(value: Any, name: str | None, *, has_columns: bool = True) -> Any:
+def table_in(value: Any, name: str | None, *, has_columns: bool = True, accumulated: Sequence[str] = ()) -> Any:
     """The table of the value, or that with this name: a Table, Batches, or a list of objects. Of several, that in the
-    field `rows` is meant. Not `has_columns`: the objects may have tables in them. Raises NoTable."""
+    field `rows` is meant; where something was accumulated, that, as `rows` may be the last page alone. Not
+    `has_columns`: the objects may have tables in them. Raises NoTable."""
     if isinstance(value, Batches):
         if name is not None:
             raise NoTable(f"the result is a table, and has none that is called {name!r:.200}")
@@ -90,6 +94,11 @@ def table_in(value: Any, name: str | None, *, has_columns: bool = True) -> Any:
     found = list(_named_tables(value))
     if name is not None:
         return _named(found, name, has_columns)
+    if accumulated:
+        within = _of_accumulated(found, accumulated)
+        if any(its == accumulated[0] for its, _ in within):
+            return _named(found, accumulated[0], has_columns)
+        found = within
     found = [(its, table) for its, table in found if not _holds_tables(table)]
     if not found:
         raise NoTable("the result is no table: it is no list of objects, and has none in a field")
@@ -98,6 +107,18 @@ def table_in(value: Any, name: str | None, *, has_columns: bool = True) -> Any:
         names, listed = _listed(found)
         raise NoTable(f"the result has {len(found)} tables: {listed}", names)
     return usual[0] if len(found) > 1 else found[0][1]
+
+
+def _of_accumulated(found: Sequence[tuple[str, Any]], fields: Sequence[str]) -> list[tuple[str, Any]]:
+    """The table that was accumulated, or those in it, where objects were merged. At least one."""
+    names, listed = _listed(found)
+    there = f"The result has {listed}" if names else "The result has no table"
+    if len(fields) > 1:
+        raise NoTable(f"{len(fields)} fields were accumulated: {', '.join(fields[:MAX_NAMED])}. {there}", names)
+    within = [(its, table) for its, table in found if its == fields[0] or its.startswith(f"{fields[0]}.")]
+    if not within:
+        raise NoTable(f"{fields[0]!r:.200}, which was accumulated, is no table. {there}", names)
+    return within
 
 
 def _named(found: Sequence[tuple[str, Any]], name: str, has_columns: bool) -> Any:

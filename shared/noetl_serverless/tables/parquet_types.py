@@ -1,5 +1,5 @@
 """The types that are written as Parquet: those that are known to be, as pyarrow ends the process for one that it cannot
-write, which is a list of the fixed length 0."""
+write, which is a list of the fixed length 0, and fails without naming the column for others."""
 
 from __future__ import annotations
 
@@ -55,9 +55,11 @@ def _is_plain(kind: pyarrow.DataType) -> bool:
 
     if t.is_fixed_size_binary(kind):
         return bool(kind.byte_width > 0)
+    if t.is_decimal(kind):
+        return bool(0 <= kind.scale <= kind.precision)
     if t.is_temporal(kind):
         return not t.is_interval(kind)
     is_bytes = t.is_binary(kind) or t.is_large_binary(kind) or t.is_binary_view(kind)
     is_text = t.is_string(kind) or t.is_large_string(kind) or t.is_string_view(kind)
-    is_number = t.is_integer(kind) or t.is_floating(kind) or t.is_decimal(kind)
+    is_number = t.is_integer(kind) or t.is_floating(kind)
     return bool(t.is_null(kind) or t.is_boolean(kind) or is_number or is_text or is_bytes)

@@ -3,12 +3,14 @@ are objects of its own execution."""
 
 from __future__ import annotations
 
+import io
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import orjson
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from tests.integration.control_plane.conftest import Answer, Client, FakeWorker
 from tests.integration.control_plane.test_put_results import objects, put_content
@@ -21,6 +23,7 @@ from noetl_serverless.results.offload import Output, Place, externalise
 from noetl_serverless.results.store import FsspecResultStore
 from noetl_serverless.results.stores import ResultStores
 from noetl_serverless.store.database import Database
+from noetl_serverless.tables.forms import field_of
 from noetl_serverless.tables.mapped import MappedFile
 from noetl_serverless.tables.media_types import MANIFEST_WITH_TABLES, MEDIA_TYPES
 from noetl_serverless.tables.sealed import memory_file
@@ -106,13 +109,78 @@ async def test_beside_what_was_accumulated_there_are_tables(user: Client, hands:
     csv = {"accept": "text/csv"}
     assert (await user.call("GET", f"{path}&table=all", headers=csv)).body == b'"n"\n1\n2\n3\n'
     assert (await user.call("GET", f"{path}&table=results.page.rows", headers=csv)).body == b'"n"\n3\n'
-    refused = await user.call("GET", path, headers=csv)
-    assert (refused.status, refused.json["tables"]) == (400, ["results.page.rows", "all"]), refused.body
+    assert (await user.call("GET", path, headers=csv)).body == b'"n"\n1\n2\n3\n', "it is another table"
     arrow = await user.call("GET", f"{path}&table=all", headers={"accept": MEDIA_TYPES["arrow"]})
     columns = pa.ipc.open_stream(arrow.body).read_all()
     assert (columns.schema.field("n").type, columns.num_rows) == (pa.int8(), 3), "it was made of rows"
     head = await user.call("HEAD", path)
     assert (head.status, head.headers["content-type"]) == (200, "application/json")
+
+
+async def test_without_a_name_what_was_accumulated_is_given_and_not_the_last_page(
+    user: Client, hands: FakeWorker, stored: Stored
+) -> None:
+    parts = await stored.parts([small(1, 2), small(3)])
+    await report(hands, stored, {"rest": {"rows": small(3)}, COLLECTED: {"äll": stored.manifest(parts)}})
+    path = f"/api/result/{stored.execution_id}/first?resolve=true"
+    assert (await user.call("GET", path, headers={"accept": "text/csv"})).body == b'"n"\n1\n2\n3\n'
+    lines = await user.call("GET", path, headers={"accept": "application/x-ndjson"})
+    assert [orjson.loads(line)["n"] for line in lines.body.splitlines()] == [1, 2, 3]
+    parquet = await user.call("GET", path, headers={"accept": MEDIA_TYPES["parquet"]})
+    assert pq.read_metadata(io.BytesIO(parquet.body)).num_rows == 3
+    named = await user.call("GET", f"{path}&table=rows", headers={"accept": "text/csv"})
+    assert named.body == b'"n"\n3\n'
+    for method in ("GET", "HEAD"):
+        answer = await user.call(method, path)
+        assert answer.headers["noetl-accumulated"] == "%C3%A4ll", (
+            "whoever converts the JSON does not know what is meant"
+        )
+
+
+async def test_of_several_fields_that_were_accumulated_one_is_named(
+    user: Client, hands: FakeWorker, stored: Stored
+) -> None:
+    collected = {name: stored.manifest(await stored.parts([small(1)])) for name in ("a", "b")}
+    await report(hands, stored, {"rest": {"rows": small(3)}, COLLECTED: collected})
+    path = f"/api/result/{stored.execution_id}/first?resolve=true"
+    refused = await user.call("GET", path, headers={"accept": "text/csv"})
+    assert (refused.status, refused.json["tables"]) == (400, ["rows", "a", "b"]), refused.body
+    assert "2 fields were accumulated: a, b" in refused.json["detail"]
+    assert (await user.call("GET", path)).headers["noetl-accumulated"] == "a,b"
+
+
+def without_json() -> Table:
+    """A document that is none, behind what a preview shows."""
+    descriptor = memory_file()
+    schema = pa.schema([field_of("j", pa.string(), "json")])
+    written = write_table(descriptor, pa.table([pa.array(["1"] * 500 + ["{"])], schema=schema))
+    return Table(MappedFile(descriptor, written.bytes))
+
+
+@pytest.mark.parametrize("where", ["rest", "parts", "merged"])
+@pytest.mark.parametrize("accept", ["application/json", "text/csv"])
+async def test_a_table_that_has_no_json_is_not_acceptable(
+    user: Client, hands: FakeWorker, stored: Stored, where: str, accept: str
+) -> None:
+    rest = {"t": without_json()} if where == "rest" else {}
+    values: list[Any] = [[{"a": 1}], without_json()] if where == "parts" else [[{"a": 1}]]
+    manifest = stored.manifest(await stored.parts(values))
+    if where == "merged":
+        manifest = stored.manifest(await stored.parts([{"t": without_json()}]), "merge")
+    await report(hands, stored, {"rest": rest, COLLECTED: {"all": manifest}})
+    path = f"/api/result/{stored.execution_id}/first?resolve=true"
+    table = "&table=t" if where == "rest" and accept == "text/csv" else ""
+    answer = await user.call("GET", path + table, headers={"accept": accept})
+    assert (answer.status, answer.json["code"]) == (406, "request.not_acceptable"), answer.body
+
+
+async def test_parts_of_a_list_that_are_no_lists_are_reported_as_changed(
+    user: Client, hands: FakeWorker, stored: Stored
+) -> None:
+    parts = await stored.parts([[{"a": 1}], {"a": 7}])
+    await report(hands, stored, {"rest": {}, COLLECTED: {"all": stored.manifest(parts)}})
+    path = f"/api/result/{stored.execution_id}/first?resolve=true"
+    assert_changed(await user.call("GET", path, headers={"accept": "text/csv"}))
 
 
 async def test_a_changed_table_beside_what_was_accumulated_is_reported(
@@ -147,6 +215,10 @@ async def test_tables_of_several_schemas_are_one_list_up_to_a_limit(
     path = f"/api/result/{stored.execution_id}/first?resolve=true"
     lines = await user.call("GET", path, headers={"accept": "application/x-ndjson"})
     assert [orjson.loads(line) for line in lines.body.splitlines()] == [{"n": 1}, {"n": "a"}, {"n": None}]
+    opened: list[Any] = []
+    monkeypatch.setattr(ResultFiles, "open_on_disk", lambda files: opened.append(files) or memory_file())
+    await user.call("GET", path, headers={"accept": "application/x-ndjson"})
+    assert len(opened) == 3, "tables that become lists are written to files, of which each is open to the end"
     monkeypatch.setattr(stored_value, "LISTED_BYTES", 10)
     refused = await user.call("GET", path, headers={"accept": "application/x-ndjson"})
     assert (refused.status, refused.json["code"]) == (400, "answer.too_large"), refused.body

@@ -23,9 +23,10 @@ CONTENT = '[{"a":"\x1b]0;title\x07\x9b"}]'.encode()
 
 
 class Stored(Client):
-    def __init__(self, content: bytes, content_type: str) -> None:
+    def __init__(self, content: bytes, content_type: str, accumulated: str = "") -> None:
         super().__init__("http://127.0.0.1:1", "token")
         self.content, self.content_type = content, content_type
+        self.headers = {"noetl-accumulated": accumulated} if accumulated else {}
 
     def get(self, path: str, /, timeout: float = 60.0, **query: Any) -> Any:
         assert urlsplit(path).path == "/api/result/7/make"
@@ -33,7 +34,7 @@ class Stored(Client):
 
     @contextlib.contextmanager
     def streaming(self, method: str, path: str, **options: Any) -> Iterator[StreamedAnswer]:
-        headers = {"content-type": self.content_type, "content-length": str(len(self.content))}
+        headers = {**self.headers, "content-type": self.content_type, "content-length": str(len(self.content))}
         yield StreamedAnswer(200, headers, io.BytesIO(self.content))
 
 
@@ -60,6 +61,24 @@ def test_what_has_no_such_form_is_not_written_to_a_file_of_it(monkeypatch: pytes
     assert not list(tmp_path.iterdir()), "a file was written in spite of that"
     assert run(monkeypatch, "make", "-o", str(tmp_path / "x.bin"), content_type=binary).exit_code == 0
     assert (tmp_path / "x.bin").read_bytes() == CONTENT
+
+
+PAGES = b'{"rows":[{"n":3}],"\xc3\xa4ll":[{"n":1},{"n":2},{"n":3}],"b":[{"n":4}]}'
+
+
+def converted(monkeypatch: pytest.MonkeyPatch, accumulated: str, *words: str) -> Any:
+    stored = Stored(PAGES, "application/json", accumulated)
+    monkeypatch.setattr(results, "running_stack", lambda data: contextlib.nullcontext(stored))
+    return CliRunner().invoke(results.app, ["get", "7", "make", "--as", "csv", *words])
+
+
+def test_of_what_was_accumulated_all_is_converted_and_not_the_last_page(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert converted(monkeypatch, "").output == '"n"\n3\n', "of what was not accumulated, rows are usual"
+    assert converted(monkeypatch, "%C3%A4ll").output == '"n"\n1\n2\n3\n', "the last page is given for all of them"
+    assert converted(monkeypatch, "%C3%A4ll", "--table", "rows").output == '"n"\n3\n'
+    for accumulated, said in (("%C3%A4ll,b", "2 fields were accumulated: äll, b"), ("gone", "is no table")):
+        done = converted(monkeypatch, accumulated)
+        assert done.exit_code != 0 and said in done.output and "--table NAME" in done.output, done.output
 
 
 def test_of_a_step_with_the_name_of_the_list_it_is_said_how_it_is_read(monkeypatch: pytest.MonkeyPatch) -> None:

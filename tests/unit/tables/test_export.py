@@ -100,6 +100,23 @@ def test_a_table_of_one_of_its_items_is_chosen_and_the_list_itself_has_no_column
         assert "all.0.rows" in refused.value.tables and "object at" not in str(refused.value)
 
 
+def test_of_what_was_accumulated_that_is_meant_and_not_the_rows_of_the_last_page() -> None:
+    value = {"rows": small(3), "all": small(1, 3), "some": items(), "merged": {"rows": small(5), "n": 1}, "n": [1]}
+    assert b"".join(pieces(value, "csv", accumulated=["all"])) == b'"n"\n1\n3\n'
+    assert b"".join(pieces(value, "csv", "rows", ["all"])) == b'"n"\n3\n', "what is named is not what is given"
+    assert b"".join(pieces(value, "csv", accumulated=["merged"])) == b'"n"\n5\n'
+    lines = b"".join(pieces(value, "ndjson", accumulated=["some"])).splitlines()
+    assert [orjson.loads(line) for line in lines] == ITEMS
+    for accumulated, message in (
+        (["all", "merged"], "2 fields were accumulated: all, merged"),
+        (["n"], "'n', which was accumulated, is no table"),
+        (["some"], "it has no columns"),
+    ):
+        with pytest.raises(NoTable, match=message) as refused:
+            b"".join(pieces(value, "csv", accumulated=accumulated))
+        assert refused.value.tables[:2] == ("rows", "all")
+
+
 def test_of_two_tables_with_one_name_none_is_given() -> None:
     value = {"a": {"b": [{"n": 1}]}, "a.b": [{"n": 2}], "c": [{"n": 3}]}
     with pytest.raises(NoTable, match=r"'a\.b' names 2 tables") as refused:

@@ -29,6 +29,10 @@ REFUSED = [
     pa.month_day_nano_interval(),
     pa.binary(0),
     pa.struct([]),
+    pa.decimal128(3, 5),
+    pa.decimal128(10, -2),
+    pa.list_(pa.decimal256(50, 51)),
+    pa.dictionary(pa.int8(), pa.decimal128(3, 5)),
 ]
 TAKEN = [
     pa.null(),
@@ -36,6 +40,7 @@ TAKEN = [
     pa.uint64(),
     pa.float16(),
     pa.decimal256(50, 2),
+    pa.decimal128(3, 3),
     pa.date64(),
     pa.time64("ns"),
     pa.timestamp("us", "UTC"),

@@ -80,8 +80,9 @@ def get(
 ) -> None:
     """Write a result to standard output, or to a file.
 
-    Of a result that has one table in it, or one called rows, --as csv, ndjson, parquet and arrow give that table; --as
-    json gives the whole result. That of a loop has the list of the items' results, and how many have succeeded.
+    Of a result that has one table in it, or one called rows, --as csv, ndjson, parquet and arrow give that table; where
+    a step has accumulated something, they give what it has accumulated, and --table NAME another one. --as json gives
+    the whole result. That of a loop has the list of the items' results, and how many have succeeded.
     """
     if output is not None:
         wanted = _form_of(output, wanted)
@@ -184,7 +185,8 @@ def _converted(client: Client, path: str, output: Path | None, wanted: Form | No
     with tempfile.TemporaryDirectory(prefix="noetls-") as folder:
         source = Path(folder) / "result"
         with source.open("wb") as file, _progress() as progress:
-            stored = download(client, path, file.write, progress).content_type
+            downloaded = download(client, path, file.write, progress)
+        stored = downloaded.content_type
         given = form_named(stored)
         with _target(output) as target:
             if table is None and given == wanted:
@@ -192,7 +194,7 @@ def _converted(client: Client, path: str, output: Path | None, wanted: Form | No
                     shutil.copyfileobj(same, target, 1024 * 1024)
                 return stored
             form = wanted or given or "arrow"
-            convert(source, stored, target, form, table)
+            convert(source, stored, target, form, table, downloaded.accumulated)
             return MEDIA_TYPES[form]
 
 
