@@ -247,8 +247,8 @@ def check_comparison(budget: RenderBudget, left: Any, right: Any) -> None:
 
 
 def _spend_rows_compared(budget: RenderBudget, values: Any, item: Any, weight: int, times: int = 1) -> None:
-    """Charge for the rows of tables that comparing makes, wherever in the two they are: at limit as much as is in all of
-    `values`, and as much as is in `item` for each of so many `times`.
+    """Charge for the rows of tables that comparing makes, wherever in the two they are: no more than is in all of
+    `values`, and no more than is in `item`, so many `times`.
 
     `weight`: that of `values` without rows, for which is paid.
     """
