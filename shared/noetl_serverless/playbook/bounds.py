@@ -241,11 +241,21 @@ def check_comparison(budget: RenderBudget, left: Any, right: Any) -> None:
         return
     if left is right:
         return
-    if isinstance(left, Rows) or isinstance(right, Rows):
-        budget.spend(PER_ROW * min(count_of(left), count_of(right)))
-        return
     weight = weight_of(left, budget.weight)
     budget.spend(weight + weight_of(right, weight))
+    _spend_rows_compared(budget, left, right, weight)
+
+
+def _spend_rows_compared(budget: RenderBudget, values: Any, item: Any, weight: int, times: int = 1) -> None:
+    """Charge for the rows of tables that comparing makes, wherever in the two they are: no more than is in all of
+    `values`, and no more than is in `item`, so many `times`.
+
+    `weight`: that of `values` without rows, for which is paid.
+    """
+    limit = budget.weight + weight
+    made = weight_of(values, limit, PER_ROW)
+    if made > weight:
+        budget.spend(max(0, min(made, times * weight_of(item, min(made, limit), PER_ROW)) - weight))
 
 
 def check_membership(budget: RenderBudget, item: Any, values: Any) -> None:
@@ -255,7 +265,9 @@ def check_membership(budget: RenderBudget, item: Any, values: Any) -> None:
     elif isinstance(values, (list, tuple)):
         budget.spend(len(values) // 8)
         if type(item) not in CHEAP:
-            budget.spend_weight(values)
+            weight = weight_of(values, budget.weight)
+            budget.spend(weight)
+            _spend_rows_compared(budget, values, item, weight, len(values))
     elif isinstance(values, Rows):
         budget.spend_rows(values)
         budget.spend_weight(item)

@@ -326,7 +326,8 @@ def _by_key(function: _Filter) -> _Filter:
 def _spend_comparisons(budget: RenderBudget, keys: list[Any]) -> None:
     """For sorting by these keys."""
     if keys:
-        weight = weight_of(keys, budget.weight)
+        # eight values are compared in the time in which one is built, as rows are; one alone is compared with nothing
+        weight = weight_of(keys, budget.weight, 8 * bounds.PER_ROW if len(keys) > 1 else 0)
         budget.spend(weight * len(keys).bit_length() // 8)
 
 

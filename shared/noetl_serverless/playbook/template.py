@@ -24,7 +24,7 @@ from .sql_places import misplaced
 from .template_error import FetchFailed, NeedsFetch, TemplateError
 from .template_names import unknown_names
 from .template_places import find_place
-from .values import InvalidValue
+from .values import InvalidValue, message_of
 from .views import EventName, View
 
 __all__ = [
@@ -190,7 +190,7 @@ class _Compiled:
         except RecursionError:
             raise self._error("the template is nested too deeply") from None
         except Exception as error:
-            raise self._error(f"{type(error).__name__}: {error}", self._line_of(error)) from None
+            raise self._error(f"{type(error).__name__}: {message_of(error)}", self._line_of(error)) from None
 
     def _error(
         self, message: str, lineno: int | None = None, name: str | None = None, code: str = "template.error"

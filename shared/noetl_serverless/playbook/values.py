@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import json
 import operator
+import re
 from collections.abc import Callable, ItemsView, KeysView, Mapping, Sequence, ValuesView
 from math import isfinite
 from typing import Any, NoReturn
@@ -61,6 +62,17 @@ class Rows(Sequence[Any]):
 def type_name(value: Any) -> str:
     """What people call the type of a value, for messages: a table is a list to who reads it."""
     return "list" if isinstance(value, Rows) else type(value).__name__
+
+
+def message_of(error: Exception) -> str:
+    """What Python says of an error, in which types are called as in `type_name`."""
+    message = str(error)
+    if isinstance(error, TypeError):
+        for kind in Rows.__subclasses__():
+            # a type is in quotation marks, or after 'not'; so is the name of an argument, but after that word
+            message = re.sub(rf"(?<!argument )'{kind.__name__}'", "'list'", message)
+            message = re.sub(rf"\bnot {kind.__name__}\b", "not list", message)
+    return message
 
 
 class InvalidValue(ValueError):

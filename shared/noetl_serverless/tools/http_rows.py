@@ -130,23 +130,25 @@ class _Csv:
         self._file.seek(0)
         if not self._file.read(1):
             return pyarrow.schema([]), iter(())
-        reader = self._reader({})
+        # types belong to the names below: of the header, two columns may have one
+        reader = self._reader({}, {})
         names = unique(reader.schema.names)
         # pyarrow takes a text that is not of the charset for bytes
-        self._kinds |= {field.name: pyarrow.string() for field in reader.schema if t.is_binary(field.type)}
+        kinds = zip(names, reader.schema.types, strict=True)
+        self._kinds = {name: pyarrow.string() for name, kind in kinds if t.is_binary(kind)} | self._kinds
         options = {"column_names": names, "skip_rows": 1} if names != reader.schema.names else {}
-        reader = self._reader(options)
+        reader = self._reader(options, self._kinds)
         self._names = names
         self._kinds = {field.name: field.type for field in reader.schema}
         return reader.schema, iter(reader)
 
-    def _reader(self, options: dict[str, Any]) -> Any:
+    def _reader(self, options: dict[str, Any], kinds: dict[str, pyarrow.DataType]) -> Any:
         return pyarrow.csv.open_csv(
             pyarrow.PythonFile(_FromBeginning(self._file), "r"),
             pyarrow.csv.ReadOptions(block_size=_BLOCK_BYTES, use_threads=False, encoding=self._charset, **options),
             pyarrow.csv.ParseOptions(newlines_in_values=True),
             # by default N/A, NULL and a dozen others are null where the rest are numbers, and texts elsewhere
-            pyarrow.csv.ConvertOptions(column_types=self._kinds, null_values=[""]),
+            pyarrow.csv.ConvertOptions(column_types=kinds, null_values=[""]),
         )
 
     def reconsider(self, error: Exception) -> None:

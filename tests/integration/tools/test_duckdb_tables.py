@@ -117,7 +117,6 @@ ODD = {
     "{'a \"b{}': [5::UHUGEINT], 'd': DATE '2026-01-01'}": (pa.string(), "json", {'a "b{}': [5], "d": "2026-01-01"}),
     "MAP {'k': [TIMETZ '24:00:00+02', NULL]}": (pa.string(), "json", {"k": ["24:00:00+02", None]}),
     "[1, 2]::UHUGEINT[2]": (pa.string(), "json", [1, 2]),
-    "{'a': [1.5, 'nan'::DOUBLE], 'n': 2}::VARIANT": (pa.string(), "json", {"a": [1.5, None], "n": 2}),
     "NULL::UHUGEINT": (pa.string(), "json", None),
 }
 
@@ -137,6 +136,33 @@ async def test_a_column_of_a_type_that_tables_lack_leaves_the_others_their_types
     assert form_of(table.schema.field("odd")) == form
     first = {"id": 8999, "day": "2026-01-01", "amount": 1.5, "odd": value, "id_2": "Yg==", "moment": "-infinity"}
     assert (len(table), table[0], table[8999]) == (9_000, first, {**first, "id": 0})
+
+
+PYTHONS = {
+    "'\\xAA\\x00'::BLOB::VARIANT": "qgA=",
+    "TIMESTAMP '2026-01-01 10:00:00'::VARIANT": "2026-01-01T10:00:00",
+    "(INTERVAL 40 DAY)::VARIANT": "40 days, 0:00:00",
+    "'12:00:00+02'::TIMETZ::VARIANT": "12:00:00+02:00",
+    "{'a': [1.5, 'nan'::DOUBLE], 'n': 2}::VARIANT": {"a": [1.5, None], "n": 2},
+    "{'v': 'a'::BLOB::VARIANT}": {"v": "YQ=="},
+    "MAP {[1::UHUGEINT]: 1}": {"key": [[1]], "value": [1]},
+    "MAP {{'a': 1::UHUGEINT}: 1}": {"key": [{"a": 1}], "value": [1]},
+    "MAP {MAP {'x': 1::UHUGEINT}: 1}": {"key": [{"x": 1}], "value": [1]},
+    "[MAP {[TIMETZ '12:00:00+02']: 'b'}]": [{"key": [["12:00:00+02:00"]], "value": ["b"]}],
+}
+
+
+@pytest.mark.parametrize("returned", [False, True])
+@pytest.mark.parametrize("odd", PYTHONS)
+async def test_what_no_cast_keeps_has_the_value_that_duckdb_gives_to_python(run: Run, odd: str, returned: bool) -> None:
+    query = f"SELECT i AS id, {odd} AS odd FROM range(9000) t(i)"
+    if returned:
+        query = f"CREATE TABLE found AS {query} LIMIT 0; INSERT INTO found {query} RETURNING *"
+    outcome = await run("duckdb", {"query": query})
+    assert outcome.error is None, outcome
+    table = outcome.data["rows"]
+    assert (table.schema.types, form_of(table.schema.field("odd"))) == ([pa.int64(), pa.string()], "json")
+    assert (len(table), table[8999]) == (9_000, {"id": 8999, "odd": PYTHONS[odd]})
 
 
 async def test_rows_that_a_change_returns_have_their_types(run: Run) -> None:

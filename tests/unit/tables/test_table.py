@@ -316,6 +316,21 @@ def test_what_cannot_be_done_with_a_list_cannot_with_a_table(opened: Callable[..
             Template(template).render(scope)
 
 
+@pytest.mark.parametrize(
+    ("template", "said"),
+    [
+        ("{{ t < 5 }}", "'<' not supported between instances of 'list' and 'int'"),
+        ("{{ [5] > [t] }}", "'>' not supported between instances of 'int' and 'list'"),
+        ("{{ 'x'.replace(t, 'y') }}", "must be str, not list"),
+        ("{{ 'x'.replace('x', 'y', Table=t) }}", "argument 'Table'"),
+    ],
+)
+def test_a_table_is_called_a_list_in_errors_of_python(opened: Callable[..., Table], template: str, said: str) -> None:
+    with pytest.raises(TemplateError) as raised:
+        Template(template).render({"t": opened(pa.table({"n": [1]}))})
+    assert said in str(raised.value)
+
+
 @pytest.mark.parametrize("template", ["{{ 'rows: ' ~ t }}", "{{ {'a': [t]} | string }}", "{{ '%s' % t }}"])
 def test_a_text_of_too_many_or_too_large_rows_is_refused(opened: Callable[..., Table], template: str) -> None:
     many = opened(pa.table({"n": pa.array(range(1_000_001), pa.int64())}))
@@ -324,6 +339,44 @@ def test_a_text_of_too_many_or_too_large_rows_is_refused(opened: Callable[..., T
     large = opened(pa.table({"text": ["x" * 1_000_000] * 11}))
     with pytest.raises(TemplateError, match="longer than 10485760"):
         Template(template).render({"t": large})
+
+
+@pytest.mark.parametrize(
+    "template",
+    [
+        *("{{ t == u }}", "{{ [t] == [u] }}", "{{ {'r': t} == {'r': u} }}", "{{ [t] < [u] }}", "{{ [t] is eq([u]) }}"),
+        *("{{ t in [u] }}", "{{ {'r': t} in [{'r': u}] }}", "{{ [[t]].index([u]) }}", "{{ [[t]].count([u]) }}"),
+        *("{{ [[t]] | select('eq', [u]) | list }}", "{{ [t] is in([[u]]) }}", "{{ [t] == [list] }}"),
+        *("{{ [[t], [u]] | sort }}", "{{ [[t], [u]] | max }}", "{{ [{'k': [t]}, {'k': [u]}] | groupby('k') }}"),
+    ],
+)
+def test_comparing_too_many_rows_is_refused_before_they_are_made(
+    opened: Callable[..., Table], monkeypatch: pytest.MonkeyPatch, template: str
+) -> None:
+    scope: dict[str, Any] = {name: opened(pa.table({"n": pa.array(range(1_000_001))})) for name in ("t", "u")}
+    scope["list"] = [{}] * 1_700_000
+    monkeypatch.setattr(Table, "_between", lambda *_: pytest.fail("its rows are made"))
+    with pytest.raises(TemplateError, match="may visit and build at most 10000000 values"):
+        Template(template).render(scope)
+
+
+@pytest.mark.parametrize(
+    ("template", "expected"),
+    [
+        *(("{{ {'r': t} == {} }}", False), ("{{ {} == {'r': t} }}", False), ("{{ [t] == [few] }}", False)),
+        *(
+            ("{{ {'r': t} in [none, {}, []] }}", False),
+            ("{{ 'a' in [t, 'a'] }}", True),
+            ("{{ few in [t, few[:]] }}", True),
+        ),
+        *(("{{ [[t]] | sort | length }}", 1), ("{{ [t] | max | length }}", 1_000_001)),
+    ],
+)
+def test_a_large_table_is_compared_with_what_is_small(
+    opened: Callable[..., Table], template: str, expected: Any
+) -> None:
+    scope = {"t": opened(pa.table({"n": pa.array(range(1_000_001))})), "few": opened(pa.table({"n": [1, 2]}))}
+    assert Template(template).render(scope) == expected
 
 
 def test_a_row_that_is_not_there_is_refused_with_the_number_of_rows(opened: Callable[..., Table]) -> None:
