@@ -42,8 +42,8 @@ IMPORTED = {
     "control_plane": (580, 24_300),
     "gateway": (456, 11_600),
     "reconciler": (380, 10_600),
-    "worker": (517, 13720),
-    "worker_data": (517, 13720),
+    "worker": (517, 13740),
+    "worker_data": (517, 13740),
 }
 
 
