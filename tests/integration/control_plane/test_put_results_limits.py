@@ -10,7 +10,7 @@ import pytest
 from tests.integration.control_plane.conftest import SETTINGS, Client
 from tests.integration.control_plane.test_put_results import objects
 
-from noetl_serverless.control_plane import content, converted
+from noetl_serverless.control_plane import content
 from noetl_serverless.errors import AccessDenied
 from noetl_serverless.results.store import FsspecResultStore
 from noetl_serverless.settings import Settings
@@ -59,12 +59,12 @@ async def test_an_answer_that_the_host_cannot_return_says_how_to_read_it(
 async def test_a_converted_answer_that_the_host_cannot_return_is_refused(
     user: Client, started: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(converted, "WHOLE_ANSWER_BYTES", 1000)
+    monkeypatch.setattr(content, "WHOLE_ANSWER_BYTES", 1000)
     done = await put(user, started, "rows", orjson.dumps([{"n": n} for n in range(500)]), "application/json")
     query, headers = {"ref": done.json["ref"]}, {"accept": "text/csv"}
     refused = await user.call("GET", "/api/result/resolve", query=query, headers=headers)
     assert (refused.status, refused.json["code"]) == (400, "answer.too_large")
-    monkeypatch.setattr(converted, "WHOLE_ANSWER_BYTES", 10_000)
+    monkeypatch.setattr(content, "WHOLE_ANSWER_BYTES", 10_000)
     answer = await user.call("GET", "/api/result/resolve", query=query, headers=headers)
     assert (answer.status, answer.body.count(b"\n")) == (200, 501)
     assert answer.headers["content-length"] == str(len(answer.body))

@@ -72,7 +72,7 @@ async def test_a_result_that_cannot_be_stored_is_an_error_of_the_step(bench: Ben
     assert outcome.status == "error", f"it was taken, as {outcome.data}"
     error = outcome.error
     assert (error["kind"], error["code"], error["retryable"]) == ("value", "value.invalid", False)
-    assert error["message"].startswith(f"the value cannot be stored: at {place}")
+    assert error["message"].startswith(f"the result cannot be stored: at {place}")
     assert (error["step"], error["task"], error["at"]) == ("work", "a", 33)
 
 
