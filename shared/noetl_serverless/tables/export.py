@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from typing import TYPE_CHECKING, Any, Final
 
 from .csv_lines import csv_lines, header
@@ -13,7 +14,7 @@ from .json_lines import json_lines, json_text
 from .listed import has_table
 from .media_types import Form
 from .parquet_types import check_parquet
-from .table import CHUNK_ROWS, Table, few_around
+from .table import CHUNK_ROWS, Table, parts_of
 
 if TYPE_CHECKING:
     import pyarrow
@@ -190,18 +191,9 @@ def _chunks(table: Any, end: bytes) -> Iterator[bytes]:
             yield b"".join(json_text(row) + end for row in table[start : start + _PIECE_ROWS])
         return
     first = 0
-    for batch in _sliced(_batches(table).batches):
+    for batch in chain.from_iterable(map(parts_of, _batches(table).batches)):
         yield json_lines(batch, end, first)
         first += batch.num_rows
-
-
-def _sliced(batches: Iterable[pyarrow.RecordBatch]) -> Iterator[pyarrow.RecordBatch]:
-    """So few rows that there is room for each as text."""
-    for batch in batches:
-        at = 0
-        while at < batch.num_rows:
-            start, at = few_around(batch, at)
-            yield batch.slice(start, at - start)
 
 
 def _lines(table: Any) -> Iterator[bytes]:
@@ -292,7 +284,7 @@ def _writer(sink: _Sink, schema: pyarrow.Schema, form: Form) -> Any:
 def _csv(table: Batches) -> Iterator[bytes]:
     # with the first rows: what cannot be converted there fails before an answer begins
     piece, first = header(table.schema.names), 0
-    for batch in _sliced(table.batches):
+    for batch in chain.from_iterable(map(parts_of, table.batches)):
         yield piece + csv_lines(batch, first)
         piece = b""
         first += batch.num_rows

@@ -252,6 +252,14 @@ def few_around(batch: pyarrow.RecordBatch, at: int) -> tuple[int, int]:
     return first, end
 
 
+def parts_of(batch: pyarrow.RecordBatch) -> Iterator[pyarrow.RecordBatch]:
+    """All rows of it, in parts that are converted one after the other."""
+    at = 0
+    while at < batch.num_rows:
+        first, at = few_around(batch, at)
+        yield batch.slice(first, at - first)
+
+
 def check_hidden(count: int, size: int) -> None:
     """The same for nested values as for rows. Raises InvalidTable."""
     if count > max(MANY_ROWS, 8 * size):

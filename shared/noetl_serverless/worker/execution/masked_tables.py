@@ -19,10 +19,10 @@ from ...tables.invalid import InvalidTable, RowTooLarge
 from ...tables.rows import rows_of
 from ...tables.sealed import NewFiles, sealed_file
 from ...tables.stream import readable, write_batches
-from ...tables.table import Table
+from ...tables.table import Table, parts_of
 from ...tables.value import without_tables
 from ...telemetry.secret_texts import SecretTexts
-from .table_search import ShownSecrets, TableSearch, parts, parts_of_batch, shows_texts
+from .table_search import ShownSecrets, TableSearch, parts, shows_texts
 
 if TYPE_CHECKING:
     import pyarrow
@@ -67,7 +67,7 @@ def _rewritten(table: Table, columns: set[int], texts: SecretTexts, files: NewFi
 
     def batches() -> Iterator[pyarrow.RecordBatch]:
         for batch in table.batches():
-            for part in parts_of_batch(batch):
+            for part in parts_of(batch):
                 arrays = [rewritten(number, column) for number, column in enumerate(part.columns)]
                 yield pyarrow.record_batch(arrays, schema=schema)
 

@@ -22,7 +22,7 @@ from ...tables.forms import form_of
 from ...tables.leaves import Leaf, leaves
 from ...tables.rows import values_of
 from ...tables.stream import readable
-from ...tables.table import CHUNK_ROWS, Table, few_around
+from ...tables.table import CHUNK_ROWS, Table, parts_of
 from ...telemetry.secret_texts import SecretTexts
 from .secret_bytes import SecretBytes
 
@@ -226,15 +226,7 @@ def parts(column: pyarrow.Array) -> Iterator[pyarrow.Array]:
     import pyarrow
 
     batch = pyarrow.record_batch([column], names=["v"])
-    return (part.column(0) for part in parts_of_batch(batch))
-
-
-def parts_of_batch(batch: pyarrow.RecordBatch) -> Iterator[pyarrow.RecordBatch]:
-    at = 0
-    while at < batch.num_rows:
-        first, end = few_around(batch, at)
-        yield batch.slice(first, end - first)
-        at = end
+    return (part.column(0) for part in parts_of(batch))
 
 
 def _text_form(field: pyarrow.Field) -> str | None:
