@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import IO, Any, Final
 from urllib.parse import unquote
 
-from ..results.accumulated import ACCUMULATED_HEADER
+from ..results.headers import ACCUMULATED_HEADER
 from .client import RETRY_FOR_SECONDS, Client, StreamedAnswer
 from .failure import Failure, Refused
 

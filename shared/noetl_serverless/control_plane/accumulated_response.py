@@ -13,7 +13,7 @@ from starlette.responses import Response, StreamingResponse
 from ..errors import AnswerTooLarge
 from ..limits import KIB
 from ..playbook.views import COLLECTED
-from ..results.accumulated import ACCUMULATED_HEADER
+from ..results.headers import ACCUMULATED_HEADER
 from ..results.stores import ResultStores
 from ..store.results import StoredResult
 from ..tables.media_types import MANIFEST_WITH_TABLES, MEDIA_TYPES

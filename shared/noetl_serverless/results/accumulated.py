@@ -30,8 +30,6 @@ MANIFEST_TYPE: Final = "application/vnd.noetl.manifest+json"
 # both forms of the object that names the parts
 MANIFEST_TYPES: Final = frozenset({MANIFEST_TYPE, MANIFEST_WITH_TABLES})
 MERGE: Final = "merge"
-# of an answer with the value of such a result: the fields that were accumulated, percent-encoded, with commas between
-ACCUMULATED_HEADER: Final = "noetl-accumulated"
 
 Load = Callable[[dict[str, Any]], Awaitable[Any]]
 
