@@ -227,8 +227,8 @@ async def test_a_type_that_is_chosen_anew_is_that_of_one_of_two_columns_with_one
     get: Get, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(http_rows, "_BLOCK_BYTES", 64)
-    for header, first, last in (("a,a", "1,x", "N/A,y"), ("a,a", "x,1", "y,2.5"), ("a,a", "1,2", "1.5,z")):
-        rows = data(await get(f"{header}\n" + f"{first}\n" * 50 + f"{last}\n", "csv"))
+    for first, last in (("1,x", "N/A,y"), ("x,1", "y,2.5"), ("1,2", "1.5,z"), ("1,x", "1.5,y")):
+        rows = data(await get("a,a\n" + f"{first}\n" * 50 + f"{last}\n", "csv"))
         shown = [
             ",".join(format(value, "g") if isinstance(value, float) else str(value) for value in row.values())
             for row in rows
