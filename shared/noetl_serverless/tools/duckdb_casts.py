@@ -64,22 +64,35 @@ def _quoted(name: str) -> str:
     return f'"{doubled}"'
 
 
-def value_of(kind: Any, value: Any) -> Any:
-    """In JSON, from the JSON of what was cast: the same that DuckDB gives to Python."""
-    if value is None:
-        return None
+def conversion_of(kind: Any) -> Callable[[Any], Any]:
+    """To the JSON of a value of this type, from the JSON of what it was cast to."""
+    # also of a key that Arrow has, which is a text in JSON and not the list or the struct that it was
+    if in_arrow(kind):
+        return _unchanged
+    convert = _conversion(kind)
+    return lambda value: None if value is None else convert(value)
+
+
+def _conversion(kind: Any) -> Callable[[Any], Any]:
+    """Of values that are not null."""
     if kind.id in _CASTS:
-        return _CASTS[kind.id][1](value)
+        return _CASTS[kind.id][1]
     match kind.id:
         case "list" | "array":
-            return [value_of(kind.children[0][1], item) for item in value]
+            item = conversion_of(kind.children[0][1])
+            return lambda value: [item(part) for part in value]
         case "map":
-            (_, keys), (_, values) = kind.children
-            return {str(value_of(keys, key)): value_of(values, item) for key, item in value.items()}
+            key, item = (conversion_of(child) for _, child in kind.children)
+            return lambda value: {str(key(name)): item(part) for name, part in value.items()}
         case "struct":
-            return {name: value_of(child, value[name]) for name, child in kind.children}
+            fields = [(name, conversion_of(child)) for name, child in kind.children]
+            return lambda value: {name: field(value[name]) for name, field in fields}
         case _:
-            return value
+            return _unchanged
+
+
+def _unchanged(value: Any) -> Any:
+    return value
 
 
 def _time(text: str) -> str:

@@ -14,7 +14,7 @@ import pyarrow
 from ..tables.forms import Form, field_of
 from ..tables.rows import values_of
 from ..tables.values import plain_value
-from .duckdb_casts import cast_of, in_arrow, is_text, value_of
+from .duckdb_casts import cast_of, conversion_of, in_arrow, is_text
 
 # the rows of what is no SELECT are there already
 warnings.filterwarnings("ignore", "Arrow output on a DB-API result", UserWarning)
@@ -82,7 +82,7 @@ def _converted(batch: pyarrow.RecordBatch, schema: pyarrow.Schema, kinds: Mappin
     """`kinds`: of the columns that were cast."""
     columns = batch.columns
     for index, kind in kinds.items():
-        values: Iterable[Any] = (value_of(kind, value) for value in values_of(columns[index]))
+        values = map(conversion_of(kind), values_of(columns[index]))
         columns[index] = pyarrow.array(values if is_text(kind) else map(_document, values), pyarrow.string())
     return pyarrow.RecordBatch.from_arrays(columns, schema=schema)
 

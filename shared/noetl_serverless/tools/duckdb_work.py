@@ -5,8 +5,9 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager
+from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import duckdb
 import pyarrow
@@ -24,6 +25,8 @@ from .encoding import NotJson
 from .port import ToolFailure, ToolOutcome
 from .sql import SqlError, Statement, named, statements, unique, without_placeholders
 
+# the type of a relation that has not run; of a query that changes something, such as a sequence, the rows are there
+_READS: Final = "QUERY_RELATION"
 # held while a database is opened and confined, so that no other task runs SQL in it before
 _opening = threading.Lock()
 
@@ -86,6 +89,8 @@ class Work:
                 for query, part in parts[:-1]:
                     self._check()
                     connection.execute(part, self._values(part.named_parameters, query) or None)
+                    # of a query, more than the first rows: it may fail later, and until then no other can run
+                    connection.complete()
                 self._check()
                 query, part = parts[-1]
                 return self._result(connection, part, self._values(part.named_parameters, query) or None, len(parts))
@@ -164,6 +169,10 @@ class Work:
             names = unique(list(map(without_placeholders, relation.columns)))
             if (found := from_relation(relation, names)) is not None:
                 return self._collected(found, count)
+            if relation.type != _READS:
+                # it has run, and must not run again
+                rows = relation.iter_rows()
+                return self._collected(from_python(lambda size: list(islice(rows, size)), names, relation.types), count)
         result = connection.execute(part, values)
         names = unique([without_placeholders(column[0]) for column in result.description or ()])
         if duckdb.ExpectedResultType.CHANGED_ROWS in expected and names == ["Count"]:

@@ -16,6 +16,7 @@ import pyarrow.parquet
 import pyarrow.types as t
 
 from ..limits import MIB
+from .csv_numbers import may_be_inexact, number_type
 from .sql import unique
 
 Format = Literal["csv", "ndjson", "parquet", "arrow"]
@@ -59,10 +60,19 @@ class Source(Protocol):
     """Reads a file from its beginning each time."""
 
     def open(self) -> tuple[pyarrow.Schema, Batches]:
-        """Raises pyarrow's errors, also while the batches are read."""
+        """Raises pyarrow's errors and _Inexact, also while the batches are read."""
 
     def reconsider(self, error: Exception) -> None:
-        """Choose other types, if those that were chosen by the first rows do not fit later ones; raises Malformed."""
+        """Choose other types, if those that were chosen by the first rows do not fit later ones; raises Malformed and
+        pyarrow's errors."""
+
+
+class _Inexact(ValueError):
+    """Numbers in a column of CSV may have lost digits."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__(f"column {name!r:.200}: numbers may have lost digits")
+        self.name = name
 
 
 def read(format: Format, file: IO[bytes], charset: str, collect: Callable[[pyarrow.Schema, Batches], Any]) -> Any:
@@ -77,9 +87,17 @@ def read(format: Format, file: IO[bytes], charset: str, collect: Callable[[pyarr
             plain = pyarrow.schema([field.with_name(name) for field, name in zip(plain, names, strict=True)])
             return collect(plain, _checked(batches, plain))
         except _ReadError as error:
-            source.reconsider(error.cause)
+            _reconsider(source, error.cause)
         except (pyarrow.ArrowException, LookupError, UnicodeError) as error:
-            source.reconsider(error)
+            _reconsider(source, error)
+
+
+def _reconsider(source: Source, error: Exception) -> None:
+    """Raises Malformed, also for what is found on the way."""
+    try:
+        source.reconsider(error)
+    except (pyarrow.ArrowException, UnicodeError) as found:
+        raise Malformed(str(found)) from None
 
 
 class _ReadError(Exception):
@@ -101,7 +119,7 @@ def _checked(batches: Batches, schema: pyarrow.Schema) -> Batches:
             batch.validate(full=True)
         except StopIteration:
             return
-        except (pyarrow.ArrowException, OSError, UnicodeError) as error:
+        except (pyarrow.ArrowException, OSError, UnicodeError, _Inexact) as error:
             raise _ReadError(error) from error
         size += batch.nbytes
         if size > MAX_TABLE_BYTES:
@@ -125,39 +143,65 @@ class _Csv:
         self._charset = charset
         self._names: list[str] = []
         self._kinds: dict[str, pyarrow.DataType] = {}
+        # how the header is read
+        self._header: dict[str, Any] = {}
+        # of which all values have been looked at
+        self._settled: set[str] = set()
 
     def open(self) -> tuple[pyarrow.Schema, Batches]:
         self._file.seek(0)
         if not self._file.read(1):
             return pyarrow.schema([]), iter(())
         # types belong to the names below: of the header, two columns may have one
-        reader = self._reader({}, {})
+        self._header = {}
+        reader = self._reader({})
         names = unique(reader.schema.names)
         # pyarrow takes a text that is not of the charset for bytes
         kinds = zip(names, reader.schema.types, strict=True)
         self._kinds = {name: pyarrow.string() for name, kind in kinds if t.is_binary(kind)} | self._kinds
-        options = {"column_names": names, "skip_rows": 1} if names != reader.schema.names else {}
-        reader = self._reader(options, self._kinds)
+        if names != reader.schema.names:
+            self._header = {"column_names": names, "skip_rows": 1}
+        reader = self._reader({"column_types": self._kinds})
         self._names = names
         self._kinds = {field.name: field.type for field in reader.schema}
-        return reader.schema, iter(reader)
+        return reader.schema, self._exact(iter(reader))
 
-    def _reader(self, options: dict[str, Any], kinds: dict[str, pyarrow.DataType]) -> Any:
+    def _reader(self, options: dict[str, Any]) -> Any:
         return pyarrow.csv.open_csv(
             pyarrow.PythonFile(_FromBeginning(self._file), "r"),
-            pyarrow.csv.ReadOptions(block_size=_BLOCK_BYTES, use_threads=False, encoding=self._charset, **options),
+            pyarrow.csv.ReadOptions(block_size=_BLOCK_BYTES, use_threads=False, encoding=self._charset, **self._header),
             pyarrow.csv.ParseOptions(newlines_in_values=True),
             # by default N/A, NULL and a dozen others are null where the rest are numbers, and texts elsewhere
-            pyarrow.csv.ConvertOptions(column_types=kinds, null_values=[""]),
+            pyarrow.csv.ConvertOptions(null_values=[""], **options),
         )
 
+    def _exact(self, batches: Batches) -> Batches:
+        """Raises _Inexact: to pyarrow, an integer of more than 64 bits is a float."""
+        for batch in batches:
+            for name, column in zip(self._names, batch.columns, strict=True):
+                if name not in self._settled and may_be_inexact(column):
+                    raise _Inexact(name)
+            yield batch
+
     def reconsider(self, error: Exception) -> None:
+        if isinstance(error, _Inexact):
+            self._settle(error.name)
+            return
         found = _CSV_COLUMN.match(str(error))
         name = self._names[int(found[1])] if found is not None and self._names else ""
         kind = self._kinds.get(name)
         if kind is None or t.is_string(kind):
             raise Malformed(str(error)) from None
-        self._kinds[name] = pyarrow.float64() if t.is_integer(kind) else pyarrow.string()
+        if t.is_integer(kind):
+            self._settle(name)
+        else:
+            self._kinds[name] = pyarrow.string()
+
+    def _settle(self, name: str) -> None:
+        """Look at all values of a column of numbers."""
+        texts = {"include_columns": [name], "column_types": {name: pyarrow.string()}, "strings_can_be_null": True}
+        self._kinds[name] = number_type(batch.column(0) for batch in self._reader(texts))
+        self._settled.add(name)
 
 
 class _JsonLines:

@@ -102,6 +102,27 @@ async def test_params_win_over_input(duck: Run) -> None:
     assert (await duck("select $a as a", {"a": 1}, params={"a": 2})).data["rows"] == [{"a": 2}]
 
 
+@pytest.mark.parametrize(
+    "first", ["select 1", "select range from range(100000)", "select setseed(0.5)", "call pragma_version()"]
+)
+@pytest.mark.parametrize(
+    "last", ["select $n::integer as n", "from (values (2)) t(n)", "select 2 as n, 1::variant as v"]
+)
+async def test_a_query_may_come_before_the_last_statement(duck: Run, first: str, last: str) -> None:
+    outcome = await duck(f"{first}; {last}", params={"n": 2})
+    assert outcome.error is None, outcome
+    assert [row["n"] for row in outcome.data["rows"]] == [2]
+
+
+async def test_a_query_before_the_last_statement_runs_to_its_end(duck: Run) -> None:
+    late = "select case when range = 99999 then error('boom') end from range(100000)"
+    outcome = await duck(f"{late}; create table t (i int)")
+    assert outcome.error is not None, "a row after the first ones has an error"
+    assert "boom" in outcome.error["message"]
+    outcome = await duck("select sum(a.range + b.range) from range(1000000) a, range(1000000) b; select 1", timeout=0.3)
+    assert code(outcome) == "duckdb.timeout"
+
+
 async def test_the_last_statement_gives_the_rows(duck: Run) -> None:
     outcome = await duck("create table t (i int); insert into t values (1), (2); select i from t order by i")
     assert (outcome.data["rows"], outcome.data["statement_count"]) == ([{"i": 1}, {"i": 2}], 3)

@@ -118,6 +118,12 @@ ODD = {
     "MAP {'k': [TIMETZ '24:00:00+02', NULL]}": (pa.string(), "json", {"k": ["24:00:00+02", None]}),
     "[1, 2]::UHUGEINT[2]": (pa.string(), "json", [1, 2]),
     "NULL::UHUGEINT": (pa.string(), "json", None),
+    # a key in JSON is a text, whatever it was
+    "MAP {[1, 2]: TIMETZ '10:00:00+01'}": (pa.string(), "json", {"[1, 2]": "10:00:00+01:00"}),
+    "MAP {{'a': 1}: 1::UHUGEINT}": (pa.string(), "json", {"{'a': 1}": 1}),
+    "MAP {MAP {1: 2}: [1::UHUGEINT]}": (pa.string(), "json", {"{'1': 2}": [1]}),
+    "MAP {DATE '2026-01-01': MAP {[1]: '01'::BIT}}": (pa.string(), "json", {"2026-01-01": {"[1]": "01"}}),
+    "MAP {5::UHUGEINT: 1}": (pa.string(), "json", {"5": 1}),
 }
 
 
@@ -163,6 +169,44 @@ async def test_what_no_cast_keeps_has_the_value_that_duckdb_gives_to_python(run:
     table = outcome.data["rows"]
     assert (table.schema.types, form_of(table.schema.field("odd"))) == ([pa.int64(), pa.string()], "json")
     assert (len(table), table[8999]) == (9_000, {"id": 8999, "odd": PYTHONS[odd]})
+
+
+# how rows are read: as they are, cast, and as values of Python
+READ_AS = {"arrow": "1", "cast": "1::UHUGEINT", "python": "1::VARIANT"}
+
+
+@pytest.mark.parametrize("many", [False, True])
+@pytest.mark.parametrize("value", ["1", "$one"])
+@pytest.mark.parametrize("read_as", READ_AS)
+async def test_a_query_that_changes_something_runs_once(run: Run, read_as: str, value: str, many: bool) -> None:
+    count = 9_000 if many else 2
+    beside = f"{READ_AS[read_as]} AS beside, {value}::INTEGER AS one"
+    begin = "CREATE SEQUENCE s; CREATE TABLE t (n INTEGER);"
+    query = f"{begin} SELECT nextval('s') AS n, {beside} FROM range({count})"
+    outcome = await run("duckdb", {"query": query, "params": {"one": 1}})
+    assert outcome.error is None, outcome
+    assert [row["n"] for row in outcome.data["rows"]] == list(range(1, count + 1)), "the sequence was read twice"
+    assert outcome.data["rows"][0] == {"n": 1, "beside": 1, "one": 1}
+    insert = (
+        f"{begin} WITH new AS (INSERT INTO t SELECT range FROM range({count}) RETURNING n) SELECT n, {beside} FROM new"
+    )
+    database = {"database": "once.db", "params": {"one": 1}}
+    inserted = await run("duckdb", {"query": insert, **database})
+    assert (inserted.error, inserted.data["row_count"]) == (None, count)
+    stored = await run("duckdb", {"query": "SELECT count(*) AS n FROM t", **database})
+    assert stored.data["rows"] == [{"n": count}], "the rows were inserted twice"
+
+
+@pytest.mark.parametrize("value", ["1", "$one"])
+@pytest.mark.parametrize("read_as", READ_AS)
+async def test_a_volatile_function_is_called_once(run: Run, read_as: str, value: str) -> None:
+    query = f"SELECT random() AS r, {READ_AS[read_as]} AS beside, {value}::INTEGER AS one FROM range(3)"
+    outcome = await run("duckdb", {"query": f"SELECT setseed(0.25); {query}", "params": {"one": 1}, "threads": 1})
+    assert outcome.error is None, outcome
+    with duckdb.connect(config={"threads": 1}) as connection:
+        connection.execute("SELECT setseed(0.25)").fetchall()
+        expected = connection.execute("SELECT random() FROM range(3)").fetchall()
+    assert [(row["r"],) for row in outcome.data["rows"]] == expected, "it was called before"
 
 
 async def test_rows_that_a_change_returns_have_their_types(run: Run) -> None:

@@ -143,8 +143,66 @@ async def test_only_an_empty_value_of_csv_is_null(
     assert rows[-1] == {"n": text, "t": text, "e": None, "all": text}
 
 
-async def test_nan_in_a_column_of_numbers_of_csv_is_a_number(get: Get) -> None:
-    assert data(await get("n\n1.5\nnan\n", "csv")) == [{"n": 1.5}, {"n": None}]
+@pytest.mark.parametrize("late", [False, True])
+@pytest.mark.parametrize(
+    ("text", "kind", "first", "last"),
+    [
+        # of 64 bits without a sign
+        ("12345678901234567890", pa.decimal128(38, 0), 1, 12345678901234567890),
+        ("-9223372036854775809", pa.decimal128(38, 0), 1, "-9223372036854775809"),
+        ("9" * 38, pa.decimal128(38, 0), 1, "9" * 38),
+        ("9" * 39, pa.string(), "1", "9" * 39),
+        ("9223372036854775807", pa.int64(), 1, 2**63 - 1),
+        ("1.5", pa.float64(), 1.0, 1.5),
+        ("1e20", pa.float64(), 1.0, 1e20),
+        ("1e999", pa.string(), "1", "1e999"),
+    ],
+)
+async def test_a_number_of_csv_keeps_its_digits_and_those_beside_it(
+    get: Get, monkeypatch: pytest.MonkeyPatch, late: bool, text: str, kind: pa.DataType, first: Any, last: Any
+) -> None:
+    monkeypatch.setattr(http_rows, "_BLOCK_BYTES", 128)
+    csv = "n,n,other\n" + "1,1,1\n" * (50 if late else 1) + f"{text},1,\n"
+    table = data(await get(csv, "csv", inline_bytes=0))
+    assert table.schema.types == [kind, pa.int64(), pa.int64()]
+    rows = [list(row.values()) for row in table]
+    assert (rows[0], rows[-1]) == ([first, 1, 1], [last, 1, None])
+
+
+@pytest.mark.parametrize("late", [False, True])
+async def test_an_integer_of_csv_keeps_its_digits_beside_a_fraction(
+    get: Get, monkeypatch: pytest.MonkeyPatch, late: bool
+) -> None:
+    monkeypatch.setattr(http_rows, "_BLOCK_BYTES", 64)
+    csv = "n\n9007199254740993\n" + "1\n" * (50 if late else 1) + "1.5\n"
+    rows = data(await get(csv, "csv"))
+    assert (rows[0], rows[-1]) == ({"n": "9007199254740993"}, {"n": "1.5"})
+
+
+@pytest.mark.parametrize("late", [False, True])
+async def test_a_row_that_is_malformed_is_said_where_a_type_is_chosen_anew(
+    get: Get, monkeypatch: pytest.MonkeyPatch, late: bool
+) -> None:
+    monkeypatch.setattr(http_rows, "_BLOCK_BYTES", 64)
+    csv = "a,b\n" + "1,1\n" * (50 if late else 1) + "12345678901234567890,2\n" + "1,1\n" * 50 + "3\n"
+    code, message = fault(await get(csv, "csv"))
+    assert code == "http.content"
+    assert "Expected 2 columns, got 1" in message
+
+
+@pytest.mark.parametrize("late", [False, True])
+@pytest.mark.parametrize("text", ["nan", "NaN", "inf", "-Infinity"])
+async def test_nan_and_infinity_in_a_column_of_numbers_of_csv_are_numbers(
+    get: Get, monkeypatch: pytest.MonkeyPatch, text: str, late: bool
+) -> None:
+    monkeypatch.setattr(http_rows, "_BLOCK_BYTES", 64)
+    csv = "n,e\n" + "1,1\n" * (50 if late else 1) + f"{text},\n"
+    table = data(await get(csv, "csv", inline_bytes=0))
+    batches = list(table.batches())
+    values = [value for batch in batches for value in batch.column(0).to_pylist()]
+    assert (batches[-1].column(0).null_count, repr(values[-1])) == (0, repr(float(text)))
+    # in JSON there are none
+    assert (table[0], table[-1]) == ({"n": 1.0, "e": 1}, {"n": None, "e": None})
 
 
 async def test_values_that_come_late_decide_about_the_type(get: Get, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -169,8 +227,8 @@ async def test_a_type_that_is_chosen_anew_is_that_of_one_of_two_columns_with_one
     get: Get, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(http_rows, "_BLOCK_BYTES", 64)
-    for header, first, last in (("a,a", "1,x", "N/A,y"), ("a,a", "x,1", "y,2.5"), ("a,a", "1,2", "1.5,z")):
-        rows = data(await get(f"{header}\n" + f"{first}\n" * 50 + f"{last}\n", "csv"))
+    for first, last in (("1,x", "N/A,y"), ("x,1", "y,2.5"), ("1,2", "1.5,z"), ("1,x", "1.5,y")):
+        rows = data(await get("a,a\n" + f"{first}\n" * 50 + f"{last}\n", "csv"))
         shown = [
             ",".join(format(value, "g") if isinstance(value, float) else str(value) for value in row.values())
             for row in rows
