@@ -74,8 +74,8 @@ def outcomes(deployment: Deployment, execution_id: str) -> Counter[str]:
 
 def test_a_loop_longer_than_the_functions_timeout_goes_on_over_invocations(deploy: Deploy) -> None:
     # of which a cold start beside another load takes some seconds
-    deployment = deploy(timeouts={"worker": 8.0}, most={"worker": 1})
-    assert results(deployment.wait(deployment.begin(SLOW_LOOP, {"count": 40}))) == list(range(40))
+    deployment = deploy(timeouts={"worker": 12.0}, most={"worker": 1})
+    assert results(deployment.wait(deployment.begin(SLOW_LOOP, {"count": 60}))) == list(range(60))
     assert deployment["worker"].invocations > 1
     assert deployment["worker"].failures == [], "no invocation ran into its timeout"
 
