@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import http.client
 import json
+import re
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -19,6 +20,8 @@ PIECE_BYTES: Final = 1024 * 1024
 PAUSE_SECONDS: Final = 0.2
 # seconds without a byte after which a connection counts as cut
 TIMEOUT: Final = 60.0
+# of what is sent as it is stored; that of what is made as it is sent says more than a digest
+_DIGEST: Final = re.compile(r'"[0-9a-f]{64}"')
 
 # (bytes so far, bytes in all)
 Progress = Callable[[int, int], None]
@@ -60,8 +63,10 @@ class _Download:
 
     def begin(self, answer: StreamedAnswer) -> None:
         etag = answer.headers.get("etag", "")
-        if self.size and (answer.status != 206 or etag != self.etag):
+        if self.size and etag != self.etag:
             raise Failure("the result has changed while it was read; read it again")
+        if self.size and answer.status != 206:
+            raise Failure(f"the result breaks off after {self.size} bytes, and is not given in parts; read it again")
         self.etag, self.content_type = etag, answer.headers.get("content-type", "")
         named = answer.headers.get(ACCUMULATED_HEADER, "")
         self.accumulated = [unquote(name) for name in named.split(",") if name]
@@ -117,7 +122,7 @@ def download(client: Client, path: str, write: Callable[[bytes], Any], progress:
             if time.monotonic() > deadline:
                 raise Failure(f"the control plane does not answer: {failure}")
             time.sleep(PAUSE_SECONDS)
-    if state.total is not None and state.etag and state.etag != f'"{state.digest.hexdigest()}"':
+    if _DIGEST.fullmatch(state.etag) and state.etag != f'"{state.digest.hexdigest()}"':
         raise Failure("the result is damaged: its SHA-256 is not that of what was stored")
     return Downloaded(state.size, state.content_type, state.accumulated)
 
