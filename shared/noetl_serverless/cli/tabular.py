@@ -33,7 +33,7 @@ def convert(
     table: str | None = None,
     accumulated: Sequence[str] = (),
 ) -> None:
-    """Write the content of the file `source` to `target` in another form. `accumulated`: as of `Downloaded`. Raises
+    """Write the content of the file `source` to `target` in another form. `accumulated`: as of `Described`. Raises
     Failure: it is no table, or a value of it has no form there."""
     _check_pyarrow()
     given = form_named(content_type)

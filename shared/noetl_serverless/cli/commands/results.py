@@ -20,14 +20,15 @@ from ...plurals import counted
 from ...tables.media_types import MEDIA_TYPES, Form, form_named, form_of_file
 from ...uri import SCHEME, ResultUri
 from ..client import Client
+from ..conversion import write_converted
 from ..execution_id import checked
 from ..failure import Failure, Refused, WrongUse
 from ..loop_results import LoopResults, Value, loop_path
 from ..options import DataOption, JsonOption
 from ..output import command, console, echo, print_json, remark, show, table
-from ..tabular import convert, type_of_file, write
+from ..tabular import type_of_file, write
 from ..target import running_stack
-from ..transfer import Progress, download, type_of, upload
+from ..transfer import Progress, described, download, upload
 from ..visible_bytes import VisibleBytes
 
 # a transfer of less is over before anybody wonders
@@ -79,8 +80,9 @@ def get(
     """Write a result to standard output, or to a file.
 
     Of a result that has one table in it, or one called rows, --as csv, ndjson, parquet and arrow give that table; where
-    a step has accumulated something, they give what it has accumulated, and --table NAME another one. --as json gives
-    the whole result. That of a loop has the list of the items' results, and how many have succeeded.
+    a step has accumulated something, they give what it has accumulated, however much that is, and --table NAME another
+    one. --as json gives the whole result. That of a loop has the list of the items' results, and how many have
+    succeeded.
     """
     if output is not None:
         wanted = _form_of(output, wanted)
@@ -94,7 +96,8 @@ def get(
             with _target(output) as file, _progress() as progress:
                 content_type = download(client, path, file.write, progress).content_type
         else:
-            content_type = _converted(client, path, output, wanted, table)
+            with _target(output) as file:
+                content_type = write_converted(client, path, file, wanted, table, _progress)
     if output is not None:
         remark(f"{output}: {counted(output.stat().st_size, 'byte')} written, {content_type}")
 
@@ -114,7 +117,7 @@ def _check_ending(client: Client, path: str | Value | LoopResults, output: Path)
     """Raises Failure for a table, or JSON, in a file of whose ending people expect something else."""
     if not output.suffix:
         return
-    stored = type_of(client, path) if isinstance(path, str) else MEDIA_TYPES["json"]
+    stored = described(client, path).content_type if isinstance(path, str) else MEDIA_TYPES["json"]
     form = form_named(stored)
     if form is not None:
         raise WrongUse(
@@ -180,24 +183,6 @@ def _uri(text: str) -> str:
     except ValueError as error:
         raise WrongUse(str(error)) from None
     return text
-
-
-def _converted(client: Client, path: str, output: Path | None, wanted: Form | None, table: str | None) -> str:
-    """Its media type. `wanted`: None for the form in which it is stored."""
-    with tempfile.TemporaryDirectory(prefix="noetls-") as folder:
-        source = Path(folder) / "result"
-        with source.open("wb") as file, _progress() as progress:
-            downloaded = download(client, path, file.write, progress)
-        stored = downloaded.content_type
-        given = form_named(stored)
-        with _target(output) as target:
-            if table is None and given == wanted:
-                with source.open("rb") as same:
-                    shutil.copyfileobj(same, target, 1024 * 1024)
-                return stored
-            form = wanted or given or "arrow"
-            convert(source, stored, target, form, table, downloaded.accumulated)
-            return MEDIA_TYPES[form]
 
 
 @contextlib.contextmanager
