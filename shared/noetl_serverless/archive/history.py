@@ -56,6 +56,13 @@ class History(Executions):
         row = await self._row(execution_id)
         return State.restore(row["state"], row["workload"])
 
+    async def plan_hash(self, execution_id: int) -> str | None:
+        found = await super().plan_hash(execution_id)
+        if found is not None or (place := await self._archive.place(execution_id)) is None:
+            return found
+        hash: str = (await self._archive.head(place))["execution"]["plan_hash"]
+        return hash
+
     async def follow(
         self, execution_id: int, *, after: int, type: str | None, limit: int
     ) -> tuple[list[RecordedEvent], int, str]:

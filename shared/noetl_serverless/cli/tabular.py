@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from importlib.util import find_spec
 from pathlib import Path
 from typing import IO, Any, Final
@@ -31,7 +33,7 @@ def convert(
     table: str | None = None,
     accumulated: Sequence[str] = (),
 ) -> None:
-    """Write the content of the file `source` to `target` in another form. `accumulated`: as of `Downloaded`. Raises
+    """Write the content of the file `source` to `target` in another form. `accumulated`: as of `Described`. Raises
     Failure: it is no table, or a value of it has no form there."""
     _check_pyarrow()
     given = form_named(content_type)
@@ -52,18 +54,37 @@ def write(
 ) -> None:
     """Write a value, with tables in it, to `target`. Raises Failure."""
     _check_pyarrow()
-    import pyarrow
-
     from ..tables.export import NoTable, pieces
 
     try:
-        for piece in pieces(value(), wanted, table, accumulated):
-            target.write(piece)
+        with as_failures(wanted):
+            for piece in pieces(value(), wanted, table, accumulated):
+                target.write(piece)
     except NoTable as error:
         choose = " --table NAME chooses one, --as json writes all of it" if error.tables and table is None else ""
         raise Failure(f"{error}.{choose}" if choose else str(error)) from error
+
+
+@contextmanager
+def as_failures(wanted: Form) -> Iterator[None]:
+    """Of tables that are converted: what has no such form, and what there is not enough of to open them."""
+    import pyarrow
+
+    from ..tables.export import NoTable
+
+    try:
+        yield
+    except NoTable:
+        raise
     except (pyarrow.ArrowException, ValueError) as error:
         raise Failure(f"the result cannot be converted to {wanted}: {error}") from error
+    except OSError as error:
+        if error.errno not in (errno.EMFILE, errno.ENFILE):
+            raise
+        raise Failure(
+            f"the result has more tables than files may be open at once ({error.strerror}; ulimit -n says how many): "
+            "--as json reads one after another, and --item N that of one item"
+        ) from error
 
 
 def value_in(source: Path, content_type: str) -> Any:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import http.client
 import json
+import re
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -19,6 +20,9 @@ PIECE_BYTES: Final = 1024 * 1024
 PAUSE_SECONDS: Final = 0.2
 # seconds without a byte after which a connection counts as cut
 TIMEOUT: Final = 60.0
+ANY: Final = "*/*"
+# of what is sent as it is stored; that of what is made as it is sent says more than a digest
+_DIGEST: Final = re.compile(r'"[0-9a-f]{64}"')
 
 # (bytes so far, bytes in all)
 Progress = Callable[[int, int], None]
@@ -26,21 +30,26 @@ Progress = Callable[[int, int], None]
 
 @dataclass(frozen=True, slots=True)
 class Downloaded:
-    """`accumulated`: the fields that a step has accumulated, of which the others may have a part."""
-
     bytes: int
     content_type: str
+
+
+@dataclass(frozen=True, slots=True)
+class Described:
+    """`accumulated`: the fields that a step has accumulated, of which the others may have a part."""
+
+    content_type: str = ""
     accumulated: Sequence[str] = ()
 
 
 class _Download:
-    def __init__(self) -> None:
+    def __init__(self, accept: str | None) -> None:
+        self.accept = {"Accept": accept} if accept else {}
         self.size = 0
         # None: what is made as it is sent has no length, and ends with its connection's
         self.total: int | None = -1
         self.etag = ""
         self.content_type = ""
-        self.accumulated: list[str] = []
         self.digest = hashlib.sha256()
         # of hosts that answer in parts only
         self.part_bytes: int | None = None
@@ -53,32 +62,35 @@ class _Download:
 
     def headers(self) -> dict[str, str]:
         if not self.size and self.part_bytes is None:
-            return {}
+            return self.accept
         end = "" if self.part_bytes is None else self.size + self.part_bytes - 1
         condition = {"If-Range": self.etag} if self.etag else {}
-        return {"Range": f"bytes={self.size}-{end}", **condition}
+        return {"Range": f"bytes={self.size}-{end}", **condition, **self.accept}
 
     def begin(self, answer: StreamedAnswer) -> None:
         etag = answer.headers.get("etag", "")
-        if self.size and (answer.status != 206 or etag != self.etag):
+        if self.size and etag != self.etag:
             raise Failure("the result has changed while it was read; read it again")
+        if self.size and answer.status != 206:
+            raise Failure(f"the result breaks off after {self.size} bytes, and is not given in parts; read it again")
         self.etag, self.content_type = etag, answer.headers.get("content-type", "")
-        named = answer.headers.get(ACCUMULATED_HEADER, "")
-        self.accumulated = [unquote(name) for name in named.split(",") if name]
         whole = answer.headers.get("content-range", "").rpartition("/")[2] or answer.headers.get("content-length", "")
         self.total = int(whole) if whole.isdecimal() else None
 
 
-def type_of(client: Client, path: str) -> str:
-    """The media type of what a download would give. Raises Refused and Failure."""
+def described(client: Client, path: str) -> Described:
+    """What a download would give. Raises Failure."""
     try:
-        with client.streaming("HEAD", path, headers={}, timeout=TIMEOUT) as answer:
+        # without the header, the answer does not say what was accumulated
+        with client.streaming("HEAD", path, headers={"Accept": ANY}, timeout=TIMEOUT) as answer:
             if answer.status == 200:
-                return answer.headers.get("content-type", "")
+                named = answer.headers.get(ACCUMULATED_HEADER, "")
+                fields = [unquote(name) for name in named.split(",") if name]
+                return Described(answer.headers.get("content-type", ""), fields)
     except (OSError, http.client.HTTPException) as error:
         raise Failure(f"the control plane does not answer: {error}") from error
     # an answer to HEAD does not say why: the download does
-    return ""
+    return Described()
 
 
 class _Unwritten(Exception):
@@ -90,10 +102,12 @@ class _Unwritten(Exception):
         self.reason = reason
 
 
-def download(client: Client, path: str, write: Callable[[bytes], Any], progress: Progress) -> Downloaded:
-    """Raises Refused, and Failure: if the control plane does not answer for RETRY_FOR_SECONDS, or for other bytes than
-    those that were put; BrokenPipeError if `write` does."""
-    state = _Download()
+def download(
+    client: Client, path: str, write: Callable[[bytes], Any], progress: Progress, accept: str | None = None
+) -> Downloaded:
+    """As it is stored, or as `accept`, a media type. Raises Refused, and Failure: if the control plane does not answer
+    for RETRY_FOR_SECONDS, or for other bytes than those that were put; BrokenPipeError if `write` does."""
+    state = _Download(accept)
     deadline = time.monotonic() + RETRY_FOR_SECONDS
     while not state.is_done:
         before = state.size
@@ -117,9 +131,9 @@ def download(client: Client, path: str, write: Callable[[bytes], Any], progress:
             if time.monotonic() > deadline:
                 raise Failure(f"the control plane does not answer: {failure}")
             time.sleep(PAUSE_SECONDS)
-    if state.total is not None and state.etag and state.etag != f'"{state.digest.hexdigest()}"':
+    if _DIGEST.fullmatch(state.etag) and state.etag != f'"{state.digest.hexdigest()}"':
         raise Failure("the result is damaged: its SHA-256 is not that of what was stored")
-    return Downloaded(state.size, state.content_type, state.accumulated)
+    return Downloaded(state.size, state.content_type)
 
 
 def _read_part(client: Client, path: str, state: _Download, write: Callable[[bytes], Any], progress: Progress) -> None:
@@ -128,7 +142,9 @@ def _read_part(client: Client, path: str, state: _Download, write: Callable[[byt
             raise OSError(_problem(answer).get("detail", "it is not available"))
         if answer.status not in (200, 206):
             problem = _problem(answer)
-            if problem.get("code") == "answer.too_large" and state.part_bytes is None and "max_bytes" in problem:
+            is_too_large = problem.get("code") == "answer.too_large" and "max_bytes" in problem
+            # what is converted as it is sent is not given in parts
+            if is_too_large and state.part_bytes is None and not state.accept:
                 state.part_bytes = int(problem["max_bytes"])
                 _read_part(client, path, state, write, progress)
                 return

@@ -29,6 +29,7 @@ from ..results.reference import ResultRef
 from ..results.stores import ResultStores
 from ..store.results import StoredResult
 from ..tables.listed import has_table
+from ..tables.media_types import MANIFEST_WITH_TABLES
 from ..tables.stream import MEDIA_TYPE
 from ..tables.table import InvalidTable, Table
 from ..uri import ResultUri
@@ -79,6 +80,22 @@ def _check_merged(size: int) -> None:
 def size_of(document: Mapping[str, Any]) -> int:
     """About how many bytes of JSON it has, as far as that is accumulated."""
     return sum(int(manifest["total_bytes"]) for manifest in document[COLLECTED].values())
+
+
+async def json_size_of(document: Mapping[str, Any], result: StoredResult, stores: ResultStores, enough: int) -> int:
+    """About how many bytes of it are JSON where it is stored; which of its parts are tables is looked up only if it has
+    more than `enough` with these. `result`: the object that names the parts. Raises ReferenceNotAvailable and
+    StoreFailed."""
+    # the tables beside what was accumulated are in it, too
+    size = 0 if result.content_type == MANIFEST_WITH_TABLES else result.bytes
+    if size + size_of(document) <= enough:
+        return size + size_of(document)
+    for manifest in document[COLLECTED].values():
+        if manifest["strategy"] == MERGE:
+            size += int(manifest["total_bytes"])
+        else:
+            size += await Parts(manifest, stores).json_bytes()
+    return size
 
 
 async def pieces_of(document: Mapping[str, Any], stores: ResultStores, scratch: str = "") -> AsyncIterator[bytes]:
@@ -140,6 +157,10 @@ class Parts:
                 if not isinstance(part, list | Table):
                     raise TypeError("it is no list")
             yield part
+
+    async def json_bytes(self) -> int:
+        """Of those that are no tables."""
+        return sum([ref.meta.bytes async for ref in self._leaves() if ref.meta.content_type != MEDIA_TYPE])
 
     async def items(self) -> AsyncIterator[bytes]:
         """A list."""

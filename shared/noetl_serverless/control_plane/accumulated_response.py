@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Mapping, Sequence
 from typing import Any, Final
-from urllib.parse import quote
 
 import orjson
 from starlette.requests import Request
@@ -13,7 +13,6 @@ from starlette.responses import Response, StreamingResponse
 from ..errors import AnswerTooLarge
 from ..limits import KIB
 from ..playbook.views import COLLECTED
-from ..results.headers import ACCUMULATED_HEADER
 from ..results.stores import ResultStores
 from ..store.results import StoredResult
 from ..tables.media_types import MANIFEST_WITH_TABLES, MEDIA_TYPES
@@ -28,6 +27,7 @@ from .content import (
     store_of,
     too_large,
     whole,
+    with_accumulated,
 )
 
 # read before the answer begins
@@ -35,10 +35,16 @@ BEGINNING_BYTES: Final = 64 * KIB
 
 
 async def accumulated_response(
-    request: Request, stores: ResultStores, result: StoredResult, scratch: str, *, streams: bool
+    request: Request,
+    stores: ResultStores,
+    result: StoredResult,
+    scratch: str,
+    *,
+    streams: bool,
+    fields: Sequence[str] = (),
 ) -> Response:
     """The answer to GET or HEAD: the whole value as JSON, of a length that is not known before, so that no range of it
-    can be asked for. `scratch`: the folder for files; `streams`: as of `content`.
+    can be asked for. `scratch`: the folder for files; `streams`: as of `content`; `fields`: see `fields_of`.
 
     Raises ReferenceNotAvailable, AnswerTooLarge, NotAcceptable and ResultStoreUnavailable.
     """
@@ -48,8 +54,7 @@ async def accumulated_response(
     if (answer := not_modified(request, headers)) is not None:
         return answer
     document = await accumulated_document(stores, result, scratch)
-    # for whoever makes a table of the JSON: it does not show which of its tables is the whole one
-    headers[ACCUMULATED_HEADER] = ",".join(quote(name, safe="") for name in document[COLLECTED])
+    headers = with_accumulated(headers, fields_of(document, fields))
     if request.method == "HEAD":
         return head(headers)
     check_memory(document)
@@ -70,6 +75,12 @@ async def accumulated_response(
     if not streams:
         return Response(await whole(chained(first, parts)), headers=headers)
     return StreamingResponse(chained(first, parts), headers=headers)
+
+
+def fields_of(document: Mapping[str, Any], fields: Sequence[str]) -> list[str]:
+    """Those that were accumulated: in parts, or so few that they are in the rest. `fields`: those of the playbook."""
+    parts = document[COLLECTED]
+    return [*parts, *(name for name in fields if name not in parts and name in document["rest"])]
 
 
 async def accumulated_document(stores: ResultStores, result: StoredResult, scratch: str) -> dict[str, Any]:

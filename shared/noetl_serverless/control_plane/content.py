@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import re
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from typing import Any, Final
 from urllib.parse import quote
 
@@ -18,6 +18,7 @@ from ..ports import ResultStore
 from ..results.accumulated import MANIFEST_TYPE
 from ..results.compression import error_of
 from ..results.content import PIECE_BYTES, Truncated, compression_of, read
+from ..results.headers import ACCUMULATED_HEADER
 from ..results.reader import Reason, ReferenceNotAvailable
 from ..results.stores import ResultStores
 from ..results.urls import signed_url
@@ -45,14 +46,16 @@ def media_type_of(text: str) -> str | None:
     return text if len(text) <= 200 and _TOKEN.fullmatch(text) else None
 
 
-async def content_response(request: Request, stores: ResultStores, result: StoredResult, *, streams: bool) -> Response:
-    """The answer to GET or HEAD. `streams`: whether this host can stream answers.
+async def content_response(
+    request: Request, stores: ResultStores, result: StoredResult, *, streams: bool, accumulated: Sequence[str] = ()
+) -> Response:
+    """The answer to GET or HEAD. `streams`: whether this host can stream answers; `accumulated`: the fields that were.
 
     Raises ReferenceNotAvailable, RangeNotSatisfiable, AnswerTooLarge and ResultStoreUnavailable.
     """
     from .ranges import requested_range
 
-    headers = content_headers(result.sha256, result.content_type, result.title)
+    headers = with_accumulated(content_headers(result.sha256, result.content_type, result.title), accumulated)
     if (answer := not_modified(request, headers)) is not None:
         return answer
     is_head = request.method == "HEAD"
@@ -141,6 +144,11 @@ def content_headers(tag: str, content_type: str, title: str) -> dict[str, str]:
         "x-content-type-options": "nosniff",
         "content-type": media_type_of(content_type) or "application/octet-stream",
     }
+
+
+def with_accumulated(headers: dict[str, str], fields: Sequence[str]) -> dict[str, str]:
+    """For whoever makes a table of the content, which does not show which of its tables is the whole one."""
+    return {**headers, ACCUMULATED_HEADER: ",".join(quote(name, safe="") for name in fields)} if fields else headers
 
 
 def filename(result: StoredResult) -> str:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import orjson
 from starlette.responses import Response
 
-from .content import content_headers, not_modified
+from .content import content_headers, not_modified, with_accumulated
 from .models.put_results import InlineResult
 from .operation import Call
 
@@ -40,16 +41,25 @@ class Inline:
         return orjson.loads(self.content)
 
 
-async def inline_response(call: Call, found: Inline, table: str | None) -> Response:
-    """Raises NotAcceptable and InvalidRequest."""
+async def inline_response(call: Call, found: Inline, table: str | None, accumulated: Sequence[str] = ()) -> Response:
+    """`accumulated`: the fields that were. Raises NotAcceptable and InvalidRequest."""
     from .converted import Given, converted
 
     sha256 = found.sha256
     given = Given(
-        ref=found.step, title=found.step, content_type=JSON, bytes=len(found.content), sha256=sha256, load=found.value
+        ref=found.step,
+        title=found.step,
+        content_type=JSON,
+        bytes=len(found.content),
+        sha256=sha256,
+        load=found.value,
+        accumulated=accumulated,
     )
     answer = await converted(call.request, given, table, streams=call.services.streams_answers)
     if answer is not None:
         return answer
-    headers = {**content_headers(sha256, JSON, found.step), "accept-ranges": "none"}
+    value = await found.value()
+    fields = [name for name in accumulated if isinstance(value, dict) and name in value]
+    headers = with_accumulated(content_headers(sha256, JSON, found.step), fields)
+    headers = {**headers, "accept-ranges": "none"}
     return not_modified(call.request, headers) or Response(found.content, headers=headers)

@@ -14,18 +14,18 @@ import orjson
 from starlette.responses import Response
 
 from ..engine.state import State
-from ..errors import Conflict, InvalidRequest, NotFound, ResultOfLoop
+from ..errors import Conflict, InvalidPlaybook, InvalidRequest, NotFound, ResultOfLoop
 from ..limits import PAGE_BYTES
-from ..playbook.views import COLLECTED
 from ..results.offload import dump
 from ..results.reader import Reason, ReferenceNotAvailable
 from ..results.urls import signed_url
 from ..store.executions import Execution
 from ..store.ids import parse_id
 from ..store.results import Place, StoredResult
+from ..tables.media_types import form_named
 from ..uri import ResultUri
-from .accumulated import is_manifest, size_of
-from .accumulated_response import accumulated_document, accumulated_response
+from .accumulated import is_manifest, json_size_of
+from .accumulated_response import accumulated_document, accumulated_response, fields_of
 from .content import content_response, filename, gone, media_type_of, store_of
 from .encode import encode
 from .inline import JSON, Inline, inline_response
@@ -43,6 +43,7 @@ from .models.put_results import (
 )
 from .operation import Call
 from .routes.identifiers import execution_id_of
+from .services import Services
 
 # rows that a list looks at, of which it shows some
 SCAN_ROWS: Final = 2000
@@ -63,7 +64,10 @@ async def get_of_step(call: Call) -> Response | ResultEntry | InlineResult:
     newest = await call.services.stored_results.newest(id, step)
     found = newest if newest is not None and newest.put_by is not None else await _of_step(call, id, step, newest)
     if isinstance(found, Inline):
-        return await inline_response(call, found, query.table) if query.resolve else found.entry()
+        if not query.resolve:
+            return found.entry()
+        fields = await accumulated_fields(call.services, id, step) if _may_be_converted(call, query.table) else ()
+        return await inline_response(call, found, query.table, fields)
     if query.resolve:
         return await _content(call, found, query.table)
     return ResultEntry.of((await call.services.stored_results.described(_owner_of(found), [found]))[0])
@@ -157,22 +161,29 @@ async def url(call: Call) -> ResultUrl:
     )
 
 
+def _may_be_converted(call: Call, table: str | None) -> bool:
+    return table is not None or "accept" in call.request.headers
+
+
 async def _content(call: Call, result: StoredResult, table: str | None) -> Response:
     services = call.services
     stores = services.results()
-    if table is not None or "accept" in call.request.headers:
-        from .converted import Given, converted
+    fields: Sequence[str] = ()
+    if _may_be_converted(call, table):
+        from .converted import MAX_JSON_BYTES, Given, converted
         from .stored_value import accumulated_value, value_of
 
+        if is_manifest(result) or (result.put_by is None and form_named(result.content_type) in ("json", "arrow")):
+            fields = await accumulated_fields(services, _owner_of(result), result.of_step)
         content_type, size = result.content_type, result.bytes
         load = partial(value_of, stores, result, services.scratch)
-        accumulated: Sequence[str] = ()
+        accumulated = fields
         if is_manifest(result):
             document = await accumulated_document(stores, result, services.scratch)
-            accumulated = list(document[COLLECTED])
+            accumulated = fields_of(document, fields)
             content_type, size, load = (
                 JSON,
-                size + size_of(document),
+                await json_size_of(document, result, stores, MAX_JSON_BYTES),
                 partial(accumulated_value, stores, document, services.scratch),
             )
         given = Given(
@@ -189,9 +200,25 @@ async def _content(call: Call, result: StoredResult, table: str | None) -> Respo
             return found
     if is_manifest(result):
         return await accumulated_response(
-            call.request, stores, result, services.scratch, streams=services.streams_answers
+            call.request, stores, result, services.scratch, streams=services.streams_answers, fields=fields
         )
-    return await content_response(call.request, stores, result, streams=services.streams_answers)
+    return await content_response(call.request, stores, result, streams=services.streams_answers, accumulated=fields)
+
+
+async def accumulated_fields(services: Services, execution_id: int, step: str | None) -> Sequence[str]:
+    """The fields of a step's result that its tasks accumulate, by the playbook, in their order: whether they are stored
+    in parts, or are a small part of the result, makes no difference to what is meant by its table. The result lacks
+    those of tasks that have not run. None of a playbook that is gone, or that this release does not read."""
+    hash = None if step is None else await services.executions.plan_hash(execution_id)
+    if hash is None:
+        return ()
+    try:
+        plan = await services.orchestrator.plan(hash)
+    except (NotFound, InvalidPlaybook):
+        return ()
+    found = plan.steps.get(step or "")
+    tasks = () if found is None or found.loop is not None else found.tasks
+    return list(dict.fromkeys(task.accumulate.name for task in tasks if task.accumulate is not None))
 
 
 async def _named(call: Call, ref: str, sha256: str | None) -> StoredResult:

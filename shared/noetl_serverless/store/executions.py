@@ -219,6 +219,11 @@ class Executions:
         rows = await self._database.rows(self._sql["under_way"], execution_id=execution_id, parked=list(parked))
         return [OutstandingCommands(**row) for row in rows]
 
+    async def plan_hash(self, execution_id: int) -> str | None:
+        """The hash of the playbook that it runs; None if there is no such execution."""
+        rows = await self._database.run(self._sql["plan_hash"], execution_id=execution_id)
+        return rows[0][0] if rows else None
+
     async def loop_results(
         self, execution_id: int, step: str, generation: int, after: int, max_bytes: int
     ) -> tuple[list[ResultRange], bool]:

@@ -84,8 +84,9 @@ def items(value: Any, line: bytes = b"\n") -> Iterator[bytes]:
 
 def table_in(value: Any, name: str | None, *, has_columns: bool = True, accumulated: Sequence[str] = ()) -> Any:
     """The table of the value, or that with this name: a Table, Batches, or a list of objects. Of several, that in the
-    field `rows` is meant; where something was accumulated, that, as `rows` may be the last page alone. Not
-    `has_columns`: the objects may have tables in them. Raises NoTable."""
+    field `rows` is meant; where something was accumulated, that, as `rows` may be the last page alone. `accumulated`:
+    the fields that may be, of which the value may lack some. Not `has_columns`: the objects may have tables in them.
+    Raises NoTable."""
     if isinstance(value, Batches):
         if name is not None:
             raise NoTable(f"the result is a table, and has none that is called {name!r:.200}")
@@ -95,10 +96,10 @@ def table_in(value: Any, name: str | None, *, has_columns: bool = True, accumula
     found = list(_named_tables(value))
     if name is not None:
         return _named(found, name, has_columns)
-    if accumulated:
-        within = _of_accumulated(found, accumulated)
-        if any(its == accumulated[0] for its, _ in within):
-            return _named(found, accumulated[0], has_columns)
+    if there := [field for field in accumulated if isinstance(value, Mapping) and field in value]:
+        within = _of_accumulated(found, there)
+        if any(its == there[0] for its, _ in within):
+            return _named(found, there[0], has_columns)
         found = within
     found = [(its, table) for its, table in found if not _holds_tables(table)]
     if not found:

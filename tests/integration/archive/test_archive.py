@@ -72,6 +72,23 @@ async def test_what_is_archived_reads_as_before(harness: ArchiveHarness) -> None
     assert detail["result"] == {"data": {"n": 1}}
 
 
+ACCUMULATES = """\
+apiVersion: noetl.io/v2
+kind: Playbook
+metadata: {name: pages, path: demo/pages}
+workflow: [{step: read, tool: {kind: noop, output: {accumulate: {manifest_as: n}}}}]
+"""
+
+
+async def test_what_a_step_has_accumulated_is_known_of_an_archived_execution_too(harness: ArchiveHarness) -> None:
+    assert (await harness.user.post("/api/catalog/register", {"content": ACCUMULATES})).status == 200
+    id = await harness.run("demo/pages")
+    await harness.archive()
+    assert await harness.count("execution") == 0
+    answer = await harness.user.call("HEAD", f"/api/result/{id}/read?resolve=true", headers={"accept": "*/*"})
+    assert (answer.status, answer.headers["noetl-accumulated"]) == (200, "n")
+
+
 async def test_variables_leave_the_table_and_can_still_be_read(harness: ArchiveHarness) -> None:
     answer = await harness.user.post("/api/execute", {"path": "demo/two", "payload": {"x": 1}})
     id = str(answer.json["execution_id"])

@@ -386,11 +386,11 @@ async def test_it_is_had_in_each_form_and_as_a_table(user: Client, hands: FakeWo
 
 
 async def test_what_is_too_large_to_be_converted_is_had_as_json_alone(
-    user: Client, hands: FakeWorker, stored: Stored
+    user: Client, hands: FakeWorker, stored: Stored, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(converted, "MAX_JSON_BYTES", 8)
     parts = await stored.parts([[{"n": 1}]])
-    large = stored.manifest(parts, total_bytes=converted.MAX_JSON_BYTES + 1)
-    await report(hands, stored, {"rest": {}, COLLECTED: {"rows": large}})
+    await report(hands, stored, {"rest": {}, COLLECTED: {"rows": stored.manifest(parts)}})
     path = f"/api/result/{stored.execution_id}/first?resolve=true"
     refused = await user.call("GET", path, headers={"accept": "text/csv"})
     assert (refused.status, refused.json["available"]) == (406, ["application/json"]), refused.body

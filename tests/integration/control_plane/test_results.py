@@ -152,6 +152,9 @@ async def test_the_rows_that_a_loop_claimed_are_read_past_claims_that_found_less
     answer = (await user.get("/api/aggregate/loop/results", execution_id=id, step_name="each")).json
     assert (answer["results"], answer["stats"]) == (RESULTS, {"total": 9, "success": 9, "failed": 0})
     assert answer["next"] is None, "the claims that found nothing are no page"
+    assert answer["places"] == [{"start": 0, "end": 6}, {"start": 8, "end": 11}], (
+        "it is not said whose results they are"
+    )
 
 
 async def test_a_step_that_is_no_loop_has_no_loop_results(user: Client, started: str) -> None:

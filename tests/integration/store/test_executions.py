@@ -220,6 +220,11 @@ async def test_the_latest_run_of_a_loop_counts(executions: Executions, database:
     assert await executions.latest_generation(1, "loop") == 3
 
 
+async def test_an_execution_names_its_playbook(executions: Executions, database: Database) -> None:
+    await add(database, 1)
+    assert (await executions.plan_hash(1), await executions.plan_hash(77)) == ("h", None)
+
+
 async def test_the_items_of_a_loop_are_counted(executions: Executions, database: Database) -> None:
     assert await executions.loop_stats(1, "loop", 2) is None
     await database.run("INSERT INTO noetl.stage VALUES (1, 'loop', 2, 1, 30, 'open')")

@@ -33,6 +33,7 @@ class Server:
         self.max_bytes: int | None = None
         # as of what is made as it is sent
         self.says_length = True
+        self.ignores_ranges = False
         self.refusals = 0
         self.ranges: list[str | None] = []
         self.keys: list[str | None] = []
@@ -44,6 +45,7 @@ class Server:
                 wanted = self.headers.get("Range")
                 server.ranges.append(wanted)
                 first, last = 0, len(CONTENT) - 1
+                wanted = None if server.ignores_ranges else wanted
                 if wanted is not None:
                     begin, _, end = wanted.removeprefix("bytes=").partition("-")
                     first, last = int(begin), min(last, int(end)) if end else last
@@ -130,8 +132,21 @@ def test_a_host_that_answers_in_parts_only_is_read_in_parts(server: Server) -> N
 
 
 def test_other_bytes_than_those_stored_are_a_failure(server: Server) -> None:
-    server.etag = '"0"'
+    server.etag = f'"{"0" * 64}"'
     with pytest.raises(Failure, match="is damaged"):
+        read(server)
+
+
+def test_what_is_made_as_it_is_sent_has_no_digest_though_a_proxy_adds_its_length(server: Server) -> None:
+    server.etag = f'"{"0" * 64}-json"'
+    assert read(server) == CONTENT, "bytes that were never promised are expected"
+
+
+def test_what_cannot_be_had_in_parts_is_not_said_to_have_changed(server: Server) -> None:
+    server.etag = f'"{"0" * 64}-json"'
+    server.ignores_ranges = True
+    server.cut = lambda number: 1_000_000
+    with pytest.raises(Failure, match="breaks off after 1000000 bytes, and is not given in parts"):
         read(server)
 
 

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import gzip
 import hashlib
+from types import SimpleNamespace
 from typing import Any
 
 import orjson
 import pytest
 
-from noetl_serverless.control_plane.routes.results import _page_of, _with_values
+from noetl_serverless.control_plane.routes.results import _page_of, _places, _with_values, loop_results
 from noetl_serverless.limits import MIB, PAGE_BYTES
+from noetl_serverless.results.reader import ReferenceNotAvailable
 from noetl_serverless.results.store import FsspecResultStore
 from noetl_serverless.results.stores import ResultStores
 from noetl_serverless.store.executions import ResultRange
@@ -62,6 +64,24 @@ async def stored(store: FsspecResultStore, start: int, rows: list[Any]) -> Resul
             "meta": {"bytes": len(content), "sha256": hashlib.sha256(content).hexdigest()},
         },
     )
+
+
+def test_of_claimed_rows_each_result_has_its_place() -> None:
+    claimed = [
+        ResultRange(0, 2, [0, 1], None),
+        ResultRange(2, 4, None, {}),
+        ResultRange(8, 10, [8, 9], None),
+        ResultRange(15, 16, [15], None),
+    ]
+
+    def places(after: int, count: int) -> list[tuple[int, int]]:
+        return [(it.start, it.end) for it in _places([it for it in claimed if it.end > after], after, count)]
+
+    assert places(0, 7) == [(0, 4), (8, 10), (15, 16)]
+    assert places(3, 3) == [(3, 4), (8, 10)]
+    assert places(5, 1) == [(8, 9)], "a place that no row has is that of a result"
+    assert places(16, 0) == places(0, 0) == []
+    assert [(it.start, it.end) for it in _places([], 5, 3)] == [(5, 8)]
 
 
 @pytest.fixture
@@ -164,3 +184,24 @@ async def test_results_that_are_no_longer_what_was_stored_are_left_by_reference(
     if content is not None:
         await store.put(part.ref["key"], content)
     assert await _with_values(lambda: ResultStores(store), [part], 7, None) == ([], [part], None)
+
+
+class Gone:
+    """Of an execution that has taken over the results of one that is no longer there."""
+
+    async def latest_generation(self, *loop: Any) -> None:
+        return None
+
+    async def loop_stats(self, *loop: Any) -> None:
+        return None
+
+    async def state(self, execution_id: str) -> Any:
+        ref = {"kind": "manifest", "ref": "noetl://execution/7/manifest/each/1", "count": 500}
+        return SimpleNamespace(outcomes={"each": {"status": "ok", "ref": ref}})
+
+
+async def test_results_that_a_restart_has_taken_over_and_are_gone_are_not_said_to_be_none() -> None:
+    query = SimpleNamespace(execution_id="9", step_name="each", after=0)
+    call: Any = SimpleNamespace(query=query, services=SimpleNamespace(executions=Gone(), orchestrator=Gone()))
+    with pytest.raises(ReferenceNotAvailable, match="noetl://execution/7/manifest/each/1 does not exist any more"):
+        await loop_results(call)

@@ -103,6 +103,7 @@ def test_a_table_of_one_of_its_items_is_chosen_and_the_list_itself_has_no_column
 def test_of_what_was_accumulated_that_is_meant_and_not_the_rows_of_the_last_page() -> None:
     value = {"rows": small(3), "all": small(1, 3), "some": items(), "merged": {"rows": small(5), "n": 1}, "n": [1]}
     assert b"".join(pieces(value, "csv", accumulated=["all"])) == b'"n"\n1\n3\n'
+    assert b"".join(pieces(value, "csv", accumulated=["gone", "all"])) == b'"n"\n1\n3\n', "one that is not there counts"
     assert b"".join(pieces(value, "csv", "rows", ["all"])) == b'"n"\n3\n', "what is named is not what is given"
     assert b"".join(pieces(value, "csv", accumulated=["merged"])) == b'"n"\n5\n'
     lines = b"".join(pieces(value, "ndjson", accumulated=["some"])).splitlines()

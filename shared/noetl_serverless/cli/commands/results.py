@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 import secrets
 import shutil
@@ -18,18 +17,18 @@ from urllib.parse import quote, urlencode
 import typer
 
 from ...plurals import counted
-from ...tables.listed import has_table
 from ...tables.media_types import MEDIA_TYPES, Form, form_named, form_of_file
 from ...uri import SCHEME, ResultUri
 from ..client import Client
+from ..conversion import write_converted
 from ..execution_id import checked
 from ..failure import Failure, Refused, WrongUse
-from ..loop_results import Value, item_of, loop_path, results_of
+from ..loop_results import LoopResults, Value, loop_path
 from ..options import DataOption, JsonOption
 from ..output import command, console, echo, print_json, remark, show, table
-from ..tabular import convert, type_of_file, write
+from ..tabular import type_of_file, write
 from ..target import running_stack
-from ..transfer import Progress, download, type_of, upload
+from ..transfer import Progress, described, download, upload
 from ..visible_bytes import VisibleBytes
 
 # a transfer of less is over before anybody wonders
@@ -81,8 +80,9 @@ def get(
     """Write a result to standard output, or to a file.
 
     Of a result that has one table in it, or one called rows, --as csv, ndjson, parquet and arrow give that table; where
-    a step has accumulated something, they give what it has accumulated, and --table NAME another one. --as json gives
-    the whole result. That of a loop has the list of the items' results, and how many have succeeded.
+    a step has accumulated something, they give what it has accumulated, however much that is, and --table NAME another
+    one. --as json gives the whole result. That of a loop has the list of the items' results, and how many have
+    succeeded.
     """
     if output is not None:
         wanted = _form_of(output, wanted)
@@ -90,13 +90,14 @@ def get(
         path = _of_loop(client, ref, step, item) if item is not None else _path_of(client, ref, step)
         if output is not None and wanted is None:
             _check_ending(client, path, output)
-        if isinstance(path, Value):
-            content_type = _written(path.value, output, wanted, table)
+        if isinstance(path, Value | LoopResults):
+            content_type = _written(path, output, wanted, table)
         elif wanted is None and table is None:
             with _target(output) as file, _progress() as progress:
                 content_type = download(client, path, file.write, progress).content_type
         else:
-            content_type = _converted(client, path, output, wanted, table)
+            with _target(output) as file:
+                content_type = write_converted(client, path, file, wanted, table, _progress)
     if output is not None:
         remark(f"{output}: {counted(output.stat().st_size, 'byte')} written, {content_type}")
 
@@ -112,11 +113,11 @@ def _form_of(output: Path, wanted: Form | None) -> Form | None:
     return wanted or form
 
 
-def _check_ending(client: Client, path: str | Value, output: Path) -> None:
+def _check_ending(client: Client, path: str | Value | LoopResults, output: Path) -> None:
     """Raises Failure for a table, or JSON, in a file of whose ending people expect something else."""
     if not output.suffix:
         return
-    stored = MEDIA_TYPES["json"] if isinstance(path, Value) else type_of(client, path)
+    stored = described(client, path).content_type if isinstance(path, str) else MEDIA_TYPES["json"]
     form = form_named(stored)
     if form is not None:
         raise WrongUse(
@@ -128,21 +129,25 @@ def _check_ending(client: Client, path: str | Value, output: Path) -> None:
 def _of_loop(client: Client, ref: str, step: str | None, item: int) -> Value:
     if step is None or ref.startswith(SCHEME):
         raise WrongUse("--item is for the id of an execution and a STEP that is a loop")
-    return Value(item_of(client, loop_path(checked(ref), step), item))
+    return Value(LoopResults(client, loop_path(checked(ref), step)).item(item))
 
 
-def _written(value: Any, output: Path | None, wanted: Form | None, table: str | None) -> str:
-    """What is at hand already. Its media type."""
+def _written(found: Value | LoopResults, output: Path | None, wanted: Form | None, table: str | None) -> str:
+    """What needs no download, or many. Its media type."""
     form = wanted or ("json" if table is None else "arrow")
+    pieces = found.json() if table is None and form == "json" else None
+    # what there is not is said before a file is begun
+    first = b"" if pieces is None else next(pieces, b"")
     with _target(output) as target:
-        if table is None and form == "json" and not has_table(value):
-            target.write(json.dumps(value, ensure_ascii=False).encode())
+        target.write(first)
+        if pieces is None:
+            write(found.whole, target, form, table)
         else:
-            write(lambda: value, target, form, table)
+            target.writelines(pieces)
     return MEDIA_TYPES[form]
 
 
-def _path_of(client: Client, ref: str, step: str | None) -> str | Value:
+def _path_of(client: Client, ref: str, step: str | None) -> str | LoopResults:
     if ref.startswith(SCHEME):
         if step is not None:
             raise WrongUse("give a URI alone, or the id of an execution and a STEP")
@@ -164,7 +169,7 @@ def _path_of(client: Client, ref: str, step: str | None) -> str | Value:
         loop = refused.problem.get("loop_results")
         if not isinstance(loop, str):
             raise
-        return Value(results_of(client, loop))
+        return LoopResults(client, loop)
     if found["ref"] is None:
         # it is small, and in the log
         return f"{path}?resolve=true"
@@ -178,24 +183,6 @@ def _uri(text: str) -> str:
     except ValueError as error:
         raise WrongUse(str(error)) from None
     return text
-
-
-def _converted(client: Client, path: str, output: Path | None, wanted: Form | None, table: str | None) -> str:
-    """Its media type. `wanted`: None for the form in which it is stored."""
-    with tempfile.TemporaryDirectory(prefix="noetls-") as folder:
-        source = Path(folder) / "result"
-        with source.open("wb") as file, _progress() as progress:
-            downloaded = download(client, path, file.write, progress)
-        stored = downloaded.content_type
-        given = form_named(stored)
-        with _target(output) as target:
-            if table is None and given == wanted:
-                with source.open("rb") as same:
-                    shutil.copyfileobj(same, target, 1024 * 1024)
-                return stored
-            form = wanted or given or "arrow"
-            convert(source, stored, target, form, table, downloaded.accumulated)
-            return MEDIA_TYPES[form]
 
 
 @contextlib.contextmanager

@@ -483,6 +483,13 @@ class LoopStats(AnswerModel):
     failed: int
 
 
+class Items(AnswerModel):
+    """Items of a loop that follow one another."""
+
+    start: int
+    end: int = Field(description="The item after the last of them.")
+
+
 class LoopResults(AnswerModel):
     status: Literal["ok"] = "ok"
     method: Literal["frames"] = "frames"
@@ -491,6 +498,12 @@ class LoopResults(AnswerModel):
             "The results of the items from `after` on, each at its place, as `{{ step }}` has them in a template: null "
             "for each that failed, and for each that has not run, or not yet, if one after it has. Of a loop over a "
             "cursor, those of the rows that it has claimed."
+        )
+    )
+    places: list[Items] = Field(
+        description=(
+            "The items that `results` has the results of, in this order: of a loop over a cursor with gaps, since a "
+            "claim may find fewer rows than it has places for."
         )
     )
     stats: LoopStats

@@ -14,7 +14,7 @@ from ...limits import ANSWER_BYTES, KIB, PAGE_BYTES
 from ...results.stores import ResultStores
 from ...store.executions import ResultRange
 from ...uri import ResultUri
-from ..models.executions import LoopResults, LoopResultsQuery, LoopStats, Manifest, ManifestPart, ManifestQuery
+from ..models.executions import Items, LoopResults, LoopResultsQuery, LoopStats, Manifest, ManifestPart, ManifestQuery
 from ..models.results import ResultData, ResultDataQuery
 from ..operation import BOTH, USERS, Call, Operation
 from .identifiers import execution_id_of
@@ -23,8 +23,6 @@ from .identifiers import execution_id_of
 WHOLE_BYTES = ANSWER_BYTES - 64 * KIB
 # of a null in a list
 NULL_BYTES = 5
-# of a loop that ended before it was opened
-NO_ITEMS = LoopStats(total=0, success=0, failed=0)
 
 
 async def manifest(call: Call) -> Manifest:
@@ -44,6 +42,9 @@ async def manifest(call: Call) -> Manifest:
 
 
 async def loop_results(call: Call) -> LoopResults:
+    # a cold start needs none of it
+    from ..content import gone
+
     query: LoopResultsQuery = call.query
     executions = call.services.executions
     execution_id = int(query.execution_id)
@@ -57,16 +58,19 @@ async def loop_results(call: Call) -> LoopResults:
     if loop is None:
         raise NotFound(f"execution {execution_id} has not run a loop in step {query.step_name!r}")
     stats = await executions.loop_stats(*loop)
+    if stats is None:
+        # a restart has taken its results over, and the execution that has given them is gone
+        raise gone(str(ResultUri(str(loop[0]), "manifest", loop[1], str(loop[2]))))
     page, next_item = await _page(call, loop, query.after, PAGE_BYTES)
     # where items are claimed, some of their places are left free
-    has_places = stats is None or not stats.claims
     results, large, next_item = await _with_values(
-        call.services.results, page, query.after, next_item, has_places=has_places
+        call.services.results, page, query.after, next_item, has_places=not stats.claims
     )
     return LoopResults(
         results=results,
-        stats=LoopStats(total=stats.total, success=stats.success, failed=stats.failed) if stats else NO_ITEMS,
-        count=stats.success + stats.failed if stats else 0,
+        places=_places(page if stats.claims else [], query.after, len(results)),
+        stats=LoopStats(total=stats.total, success=stats.success, failed=stats.failed),
+        count=stats.success + stats.failed,
         refs=[ManifestPart.of(part) for part in large],
         next=next_item,
     )
@@ -86,10 +90,29 @@ async def _taken_over(call: Call, execution_id: int, step: str) -> tuple[int, st
     if not is_loop or not isinstance(data, dict) or not {"results", "stats"} <= data.keys():
         return None
     stats = LoopStats(**{name: data["stats"][name] for name in ("total", "success", "failed")})
-    after = call.query.after
+    after, results = call.query.after, data["results"][call.query.after :]
     return LoopResults(
-        results=data["results"][after:], stats=stats, count=stats.success + stats.failed, refs=[], next=None
+        results=results,
+        places=_places([], after, len(results)),
+        stats=stats,
+        count=stats.success + stats.failed,
+        refs=[],
+        next=None,
     )
+
+
+def _places(claimed: list[ResultRange], after: int, count: int) -> list[Items]:
+    """Of the first `count` results from the item `after` on, which follow one another but where they were claimed."""
+    found: list[Items] = []
+    for part in claimed or [ResultRange(after, after + count, None, None)]:
+        start = max(part.start, after)
+        end = min(part.end, start + count)
+        count -= end - start
+        if found and found[-1].end == start:
+            found[-1].end = end
+        elif start < end:
+            found.append(Items(start=start, end=end))
+    return found
 
 
 async def _with_values(

@@ -50,6 +50,9 @@ SELECT execution.execution_id, execution.catalog_id, execution.path, execution.v
 FROM noetl.execution LEFT JOIN noetl.catalog USING (catalog_id)
 WHERE execution.execution_id = :execution_id;
 
+-- plan_hash: the hash of the playbook that an execution runs
+SELECT plan_hash FROM noetl.execution WHERE execution_id = :execution_id;
+
 -- restarts: the executions that go on with an execution, the oldest first
 SELECT execution_id FROM (
     (SELECT execution_id FROM noetl.execution WHERE restart_of = :execution_id
