@@ -13,6 +13,7 @@ from .from_rows import typed_table
 from .json_lines import json_lines, json_text
 from .listed import has_table
 from .media_types import Form
+from .parquet_batches import written_batch, written_schema
 from .parquet_types import check_parquet
 from .table import CHUNK_ROWS, Table, parts_of
 
@@ -263,6 +264,10 @@ def _columns(table: Batches, form: Form) -> Iterator[bytes]:
         yield from _csv(table)
         return
     sink = _Sink()
+    if form == "parquet":
+        check_parquet(table.schema)
+        schema = written_schema(table.schema)
+        table = Batches(schema, (written_batch(batch, schema) for batch in table.batches))
     writer = _writer(sink, table.schema, form)
     for batch in table.batches:
         writer.write_batch(batch)
@@ -280,7 +285,6 @@ def _writer(sink: _Sink, schema: pyarrow.Schema, form: Form) -> Any:
     if form == "parquet":
         from pyarrow import parquet
 
-        check_parquet(schema)
         return parquet.ParquetWriter(file, schema, compression="zstd")
     return pyarrow.ipc.new_stream(file, schema)
 
