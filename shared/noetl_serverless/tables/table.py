@@ -14,6 +14,7 @@ import orjson
 from ..limits import MIB
 from ..playbook.values import Rows
 from .invalid import InvalidTable as InvalidTable
+from .list_memory import check_memory
 from .mapped import MappedFile
 from .sizes import OBJECTS, hidden_in, least_of_rows, may_hide
 from .stream import VALUE, digest_of
@@ -48,6 +49,14 @@ class Table(Rows):
 
     def __len__(self) -> int:
         return self._ends[-1] if self._ends else 0
+
+    @property
+    def width(self) -> int:
+        return len(self.schema)
+
+    def check_listed(self) -> None:
+        """Raises TableTooLarge, and InvalidTable."""
+        check_memory(len(self), self.batches())
 
     @overload
     def __getitem__(self, index: int) -> Row: ...
