@@ -77,7 +77,10 @@ def _one_kind(values: _Numbered) -> type:
         if its is kind:
             continue
         if {its, kind} != {int, float}:
-            raise Mixture(f"{type(before).__name__} in row {first}, {its.__name__} in row {row} (counted from 0)")
+            where = (
+                f"and {its.__name__} in row {row}" if row == first else f"in row {first}, {its.__name__} in row {row}"
+            )
+            raise Mixture(f"{type(before).__name__} {where} (counted from 0)")
         kind = float if its is float else kind
     return kind
 

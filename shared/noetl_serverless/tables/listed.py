@@ -5,9 +5,8 @@ from __future__ import annotations
 from typing import Any, Final
 
 from ..limits import MIB
-from .list_memory import TAKE_TABLES
-from .list_memory import TableTooLarge as TableTooLarge
-from .table import Table
+from .invalid import TableTooLarge as TableTooLarge
+from .table import TAKE_TABLES, Table
 from .value import without_tables
 
 MAX_LISTED_ROWS: Final = 1_000_000

@@ -53,6 +53,7 @@ def test_integers_keep_their_digits_up_to_64_bits(values: list[object], kind: pa
         ([None, 1, "x"], r"column 'v': int in row 1, str in row 2 \(counted from 0\)"),
         ([1, True], r"int in row 0, bool in row 1"),
         ([[1], [None, 2, "x"]], r"int in row 0, str in row 1"),
+        ([[1, "x"]], r"int and str in row 0"),
         ([{"a": True}, {"b": 1}, {"a": 1}], r"bool in row 0, int in row 2"),
         ([1, 2**53 + 1, 0.5], r"the integer 9007199254740993 in row 1 is beyond 2\*\*53, and row 2 has a float"),
         ([1, 2**64], r"the integer in row 1 \(counted from 0\) has more than 64 bits"),

@@ -43,6 +43,6 @@ def test_one_that_is_too_large_says_who_takes_it(table: Table, monkeypatch: pyte
 
 
 def test_one_whose_values_take_too_much_memory_says_how_much(table: Table, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("noetl_serverless.tables.list_memory.MAX_LISTED_OBJECTS", 1)
+    monkeypatch.setattr("noetl_serverless.tables.table.MAX_LISTED_OBJECTS", 1)
     with pytest.raises(TableTooLarge, match=r"a table of 2 rows and at least 0 MiB .* duckdb, postgres, python take"):
         listed({"a": table})

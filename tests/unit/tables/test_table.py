@@ -426,7 +426,7 @@ def test_rows_count_by_their_columns(
 def test_a_list_of_rows_takes_no_more_memory_than_that_of_a_parameter_may(
     opened: Callable[..., Table], monkeypatch: pytest.MonkeyPatch, template: str
 ) -> None:
-    monkeypatch.setattr("noetl_serverless.tables.list_memory.MAX_LISTED_OBJECTS", 1_000_000)
+    monkeypatch.setattr("noetl_serverless.tables.table.MAX_LISTED_OBJECTS", 1_000_000)
     table = opened(pa.table({"n": range(10), "list": [[1000] * 20_000] * 10}))
     with pytest.raises(
         TemplateError, match=r"a table of 10 rows and at least \d+ MiB of values cannot be used as a list"
