@@ -21,7 +21,7 @@ MAX_RANGE = 1_000_000
 MAX_TURNS = 1_000_000
 # values that a template visits or builds, each counted as often as it occurs
 MAX_WEIGHT = 10_000_000
-# for a row that is made: its object, and some fields
+# for a row that is made, beside its values
 PER_ROW = 10
 MAX_WIDTH = 10_000
 MAX_BITS = 4096
@@ -75,14 +75,21 @@ class RenderBudget:
         if self.weight < 0:
             raise LimitExceeded(f"a template may visit and build at most {MAX_WEIGHT} values")
 
-    def spend_rows(self, rows: Rows, weight: int = PER_ROW) -> None:
-        """Rows that are made, each of so much weight."""
+    def spend_rows(self, rows: Rows, times: int = 1) -> None:
+        """Rows that are made, so many times."""
+        weight = row_weight(rows) * times
         self.weight -= weight * len(rows)
         if self.weight < 0:
             raise LimitExceeded(
                 f"a template may visit and build at most {MAX_WEIGHT} values, and here are {len(rows)} rows, each of "
                 f"which counts as {weight}; {AS_IT_IS}"
             )
+
+    def list_of(self, rows: Rows) -> list[Any]:
+        """All of them, made and kept."""
+        self.spend_rows(rows)
+        rows.check_listed()
+        return list(rows)
 
     def spend_weight(self, value: Any, times: int = 1) -> None:
         """The weight of all of `value`."""
@@ -91,9 +98,9 @@ class RenderBudget:
     def spend_written(self, value: Any, times: int = 1) -> None:
         """The weight of all of `value` that is to be a text, with the rows in it, which are made for that."""
         if isinstance(value, Rows):
-            self.spend_rows(value, PER_ROW * times)
+            self.spend_rows(value, times)
         else:
-            self.spend(weight_of(value, self.weight // max(times, 1), PER_ROW) * times)
+            self.spend(weight_of(value, self.weight // max(times, 1), 1) * times)
 
     def spend_items(self, count: int) -> None:
         self.items -= count
@@ -137,11 +144,16 @@ class WorkMeter:
         return self._spent + turns // 10 + weight // 100 + text // 10_000
 
 
-def weight_of(value: Any, limit: int, per_row: int = 0) -> int:
+def row_weight(rows: Rows) -> int:
+    """Of each row, once it is made."""
+    return PER_ROW + rows.width
+
+
+def weight_of(value: Any, limit: int, times_made: int = 0) -> int:
     """The number of values in `value`; a little more than `limit` if there are more. A value that is referenced twice
     counts twice: a few lists that share items take little memory here, but very much once they are serialized.
 
-    `per_row`: the weight of each row in it, which weighs nothing as long as it is not made.
+    `times_made`: how often the rows of tables in it are made, which weigh nothing as long as they are not.
     """
     weight = 1
     waiting: list[Iterable[Any]] = [(value,)]
@@ -158,8 +170,8 @@ def weight_of(value: Any, limit: int, per_row: int = 0) -> int:
             elif isinstance(item, Mapping):
                 weight += _CONTAINER + len(item)
                 waiting.append(item.values())
-            elif per_row and isinstance(item, Rows):
-                weight += _CONTAINER + per_row * len(item)
+            elif times_made and isinstance(item, Rows):
+                weight += _CONTAINER + times_made * row_weight(item) * len(item)
     return weight
 
 
@@ -189,15 +201,14 @@ def add(budget: RenderBudget, left: Any, right: Any) -> Any:
         budget.spend_weight((left, right))
     elif isinstance(left, (list, tuple, Rows)) and isinstance(right, (list, tuple, Rows)):
         # one of them is a table
-        return [row for part in (left, right) for row in _list_of(budget, part)]
+        return [*_list_of(budget, left), *_list_of(budget, right)]
     return _checked(left + right)
 
 
 def _list_of(budget: RenderBudget, values: Any) -> Any:
     if isinstance(values, Rows):
-        budget.spend_rows(values)
-    else:
-        budget.spend_weight(values)
+        return budget.list_of(values)
+    budget.spend_weight(values)
     return values
 
 
@@ -213,8 +224,10 @@ def multiply(budget: RenderBudget, left: Any, right: Any) -> Any:
             if isinstance(sequence, (list, tuple)):
                 budget.spend_weight(sequence, max(times, 0))
             elif isinstance(sequence, Rows):
-                budget.spend_rows(sequence, PER_ROW * max(times, 0))
-                return list(sequence) * times
+                if times <= 0:
+                    return []
+                budget.spend_rows(sequence, times - 1)
+                return budget.list_of(sequence) * times
             elif isinstance(sequence, (str, bytes)):
                 budget.make_text(len(sequence) * max(times, 0))
     if isinstance(left, int) and isinstance(right, int) and left.bit_length() + right.bit_length() > MAX_BITS:
@@ -253,9 +266,9 @@ def _spend_rows_compared(budget: RenderBudget, values: Any, item: Any, weight: i
     `weight`: that of `values` without rows, for which is paid.
     """
     limit = budget.weight + weight
-    made = weight_of(values, limit, PER_ROW)
+    made = weight_of(values, limit, 1)
     if made > weight:
-        budget.spend(max(0, min(made, times * weight_of(item, min(made, limit), PER_ROW)) - weight))
+        budget.spend(max(0, min(made, times * weight_of(item, min(made, limit), 1)) - weight))
 
 
 def check_membership(budget: RenderBudget, item: Any, values: Any) -> None:

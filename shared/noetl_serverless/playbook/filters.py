@@ -20,7 +20,7 @@ from . import bounds
 from .bounds import LimitExceeded, RenderBudget, weight_of
 from .methods import join, method_of, replace
 from .text_format import percent_format
-from .values import GREATEST, LEAST, stored, type_name
+from .values import GREATEST, LEAST, Rows, stored, type_name
 
 _Filter = Callable[..., Any]
 
@@ -237,27 +237,47 @@ def _spend_items(budget: RenderBudget, values: Any, attribute: Any = None, *more
     budget.spend(parts * bounds.count_of(values) if not isinstance(values, Undefined) else 0)
 
 
+def _all_of(budget: RenderBudget, values: Iterable[Any]) -> list[Any]:
+    return budget.list_of(values) if isinstance(values, Rows) else list(values)
+
+
+def _made(budget: RenderBudget, values: Iterable[Any]) -> Iterator[Any]:
+    """Values that are, or come from, rows of a table, each paid for as it is made: whoever takes it may keep it."""
+    for value in values:
+        if type(value) is dict:
+            budget.spend(bounds.PER_ROW + len(value))
+        yield value
+
+
 def _lazily(function: _Filter) -> _Filter:
     """A filter that applies a filter, a test or a lookup to each item."""
 
     @pass_context
     def call(context: Context, value: Any, *args: Any, **kwargs: Any) -> Lazy:
-        _spend_items(_budget(context), value, kwargs.get("attribute"), *args[:1])
+        budget = _budget(context)
+        _spend_items(budget, value, kwargs.get("attribute"), *args[:1])
         count = 0 if isinstance(value, Undefined) else bounds.count_of(value)
-        return Lazy(function(context, value, *args, **kwargs), count)
+        found = function(context, value, *args, **kwargs)
+        return Lazy(_made(budget, found) if isinstance(value, Rows) else found, count)
 
     return call
 
 
 @pass_context
 def _list(context: Context, value: Any) -> list[Any]:
-    _budget(context).spend(0 if isinstance(value, Undefined) else 1 + 4 * bounds.count_of(value))
+    budget = _budget(context)
+    if isinstance(value, Rows):
+        return budget.list_of(value)
+    budget.spend(0 if isinstance(value, Undefined) else 1 + 4 * bounds.count_of(value))
     return list(value)
 
 
 @pass_context
 def _reverse(context: Context, value: Any) -> Any:
-    _spend_items(_budget(context), value)
+    budget = _budget(context)
+    _spend_items(budget, value)
+    if isinstance(value, Rows):
+        return Lazy(_made(budget, reversed(value)), len(value))
     return filters.do_reverse(value)
 
 
@@ -276,9 +296,10 @@ def _in_parts(function: _Filter, name: str) -> _Filter:
         if not isinstance(number, int) or number < 1:
             raise TypeError(f"{name} must be a positive integer")
         bounds.check_width(number)
-        count = bounds.count_of(value)
-        _budget(context).spend(4 * (count + number))
-        return Lazy(function(value, *args, **kwargs), count + number)
+        count, budget = bounds.count_of(value), _budget(context)
+        budget.spend(4 * (count + number))
+        items = _made(budget, value) if isinstance(value, Rows) else value
+        return Lazy(function(items, *args, **kwargs), count + number)
 
     return call
 
@@ -289,7 +310,7 @@ def _sort(
 ) -> list[Any]:
     budget = _budget(context)
     _spend_items(budget, value, attribute)
-    items = list(value)
+    items = _all_of(budget, value)
     lower = None if case_sensitive else filters.ignore_case
     if isinstance(attribute, str) and "," in attribute:
         key = filters.make_multi_attrgetter(context.environment, attribute, postprocess=lower)
@@ -302,8 +323,8 @@ def _sort(
     return sorted(items, key=lambda _: key_of_next(), reverse=reverse)
 
 
-def _by_key(function: _Filter) -> _Filter:
-    """A filter that compares items, or an attribute of each."""
+def _by_key(function: _Filter, *, keeps: bool = False) -> _Filter:
+    """A filter that compares items, or an attribute of each. `keeps`: it makes lists of the items."""
 
     @pass_context
     def call(context: Context, value: Any, *args: Any, **kwargs: Any) -> Any:
@@ -312,13 +333,17 @@ def _by_key(function: _Filter) -> _Filter:
         positional = next((arg for arg in args if isinstance(arg, (str, int)) and not isinstance(arg, bool)), None)
         attribute = kwargs.get("attribute", positional)
         _spend_items(budget, value, attribute)
-        items = list(value)
+        # rows are made twice rather than kept, of which there may be very many
+        twice = isinstance(value, Rows) and attribute is not None and not keeps
+        items = value if twice else _all_of(budget, value)
         keys = items
         if attribute is not None:
             keys = [*map(filters.make_attrgetter(context.environment, attribute), items)]
         _spend_comparisons(budget, keys)
         found = function(context.environment, items, *args, **kwargs)
-        return Lazy(found, len(items)) if isinstance(found, Iterator) else found
+        if not isinstance(found, Iterator):
+            return found
+        return Lazy(_made(budget, found) if twice else found, len(items))
 
     return call
 
@@ -327,7 +352,7 @@ def _spend_comparisons(budget: RenderBudget, keys: list[Any]) -> None:
     """For sorting by these keys."""
     if keys:
         # eight values are compared in the time in which one is built, as rows are; one alone is compared with nothing
-        weight = weight_of(keys, budget.weight, 8 * bounds.PER_ROW if len(keys) > 1 else 0)
+        weight = weight_of(keys, budget.weight, 8 if len(keys) > 1 else 0)
         budget.spend(weight * len(keys).bit_length() // 8)
 
 
@@ -385,7 +410,7 @@ FILTERS: dict[str, _Filter] = {
     "format": _format,
     "from_json": _from_json,
     "fromjson": _from_json,
-    "groupby": _by_key(filters.sync_do_groupby),
+    "groupby": _by_key(filters.sync_do_groupby, keeps=True),
     "indent": _indent,
     "int": _int,
     "items": _items,

@@ -195,10 +195,8 @@ def _counting(name: str) -> _Function:
         try:
             return int(getattr(values, name)(item, *args))
         except ValueError:
-            if isinstance(values, Rows):
-                # which says nothing by itself
-                raise ValueError("the table has no such row") from None
-            raise
+            # Python writes all of the item, or nothing
+            raise ValueError("the list has no such item") from None
 
     return call
 

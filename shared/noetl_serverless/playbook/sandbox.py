@@ -183,8 +183,12 @@ class Environment(ImmutableSandboxedEnvironment):
         if __obj is _range or __obj is _dict:
             return __obj(__context, *args, **kwargs)
         if isinstance(__obj, MethodType) and isinstance(__obj.__self__, LoopContext):
-            # `loop.changed` compares
             names.budget.spend_weight(args)
+            if __obj.__func__ is LoopContext.changed:
+                # it compares them with those of the iteration before, unless they are the same
+                before = __obj.__self__._last_changed_value
+                for left, right in zip(() if before is missing else before, args, strict=False):
+                    bounds.check_comparison(names.budget, left, right)
             return __obj(*args)
         is_of_view = isinstance(__obj, MethodType) and isinstance(__obj.__self__, View)
         if is_of_view or __obj is Namespace or isinstance(__obj, LoopContext):
@@ -422,8 +426,7 @@ def _listed(budget: bounds.RenderBudget, value: Any) -> Any:
 
     def convert(part: Any) -> Any:
         if isinstance(part, Rows):
-            budget.spend_rows(part)
-            return list(part)
+            return budget.list_of(part)
         return _of_templates(part)
 
     value = plain(value)
@@ -455,7 +458,8 @@ def identifier(value: Any) -> Identifier:
     """`schema.table` as `"schema"."table"`."""
     parts = str(value).split(".") if isinstance(value, str) else []
     if not parts or any(not part or "\0" in part or len(part) > 128 for part in parts):
-        raise ValueError(f"{value!r} is not a valid SQL identifier")
+        what = f"{value!r:.200}" if isinstance(value, str) else f"a value of type {type_name(value)}"
+        raise ValueError(f"{what} is not a valid SQL identifier")
     return Identifier(".".join('"' + part.replace('"', '""') + '"' for part in parts))
 
 
@@ -498,7 +502,7 @@ def _slice(context: Context, value: Any, start: Any, stop: Any, step: Any, path:
     elif isinstance(value, (list, tuple)):
         names.budget.spend(len(value) // 8)
     elif isinstance(value, Rows):
-        names.budget.spend(bounds.PER_ROW * len(range(*slice(start, stop, step).indices(len(value)))))
+        names.budget.spend(bounds.row_weight(value) * len(range(*slice(start, stop, step).indices(len(value)))))
     elif isinstance(value, Undefined):
         value._fail_with_undefined_error()
     elif value is None and path:
@@ -540,7 +544,8 @@ def _compare(context: Context, left: Any, *operands: Any) -> Any:
 @pass_context
 def _dict(context: Context, *args: Any, **kwargs: Any) -> dict[Any, Any]:
     names: Any = context.parent
-    names.budget.spend_weight(args)
+    # of rows, it looks at each
+    names.budget.spend_written(args)
     result: dict[Any, Any] = dict(*args, **kwargs)
     return _weighed(context, result)  # type: ignore[no-any-return]
 

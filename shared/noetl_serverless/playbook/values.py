@@ -36,6 +36,14 @@ class Rows(Sequence[Any]):
     It is compared as a list is.
     """
 
+    @property
+    def width(self) -> int:
+        """How many values each of them has."""
+        return 0
+
+    def check_listed(self) -> None:
+        """Raises ValueError if a list of all of them would take too much memory."""
+
     def __lt__(self, other: object) -> Any:
         return self._ordered(other, operator.lt)
 
@@ -72,6 +80,7 @@ def message_of(error: Exception) -> str:
             # a type is in quotation marks, or after 'not'; so is the name of an argument, but after that word
             message = re.sub(rf"(?<!argument )'{kind.__name__}'", "'list'", message)
             message = re.sub(rf"\bnot {kind.__name__}\b", "not list", message)
+            message = re.sub(rf"\b{kind.__name__}(?=\.__)", "list", message)
     return message
 
 

@@ -1,12 +1,13 @@
-"""Rows of a batch as lines of CSV: each cell has the text that JSON has for the value, and a null has none.
+"""Rows as lines of CSV: each cell has the text that JSON has for the value, and a null has none.
 
-Texts are quoted, and so is whatever has a comma or a quote in it.
+Texts are quoted, and so is whatever has a comma or a quote in it. A null that is all of its line is `""`: readers leave
+out lines that are empty.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
 from .forms import form_of
@@ -17,10 +18,17 @@ if TYPE_CHECKING:
     import pyarrow
 
 _QUOTED: Final = re.compile('[",\r\n]')
+_ALONE: Final = '""'
 
 
 def header(names: Sequence[str]) -> bytes:
-    return ",".join(map(_quoted, names)).encode() + b"\n"
+    return b",".join(_text_cell(name, quote=True) for name in names) + b"\n"
+
+
+def csv_of_objects(rows: Sequence[Mapping[str, Any]], names: Sequence[str]) -> bytes:
+    """Of objects of JSON, whatever their values are: in the order of `names`, null where a row lacks one."""
+    nothing = _ALONE.encode() if len(names) == 1 else b""
+    return b"".join(b",".join([_cell(row.get(name)) or nothing for name in names]) + b"\n" for row in rows if names)
 
 
 def csv_lines(batch: pyarrow.RecordBatch, first: int = 0) -> bytes:
@@ -37,6 +45,8 @@ def csv_lines(batch: pyarrow.RecordBatch, first: int = 0) -> bytes:
     parts: list[Any] = []
     for column, field in zip(batch.columns, batch.schema, strict=True):
         parts += [_cells(column, field, first).cast(texts), comma]
+    if batch.num_columns == 1:
+        parts[0] = parts[0].fill_null(_ALONE)
     parts[-1] = end
     empty = pyarrow.scalar("", texts)
     lines = compute.binary_join_element_wise(*parts, empty, null_handling="replace", null_replacement="")
@@ -61,8 +71,8 @@ def _cells(column: pyarrow.Array, field: pyarrow.Field, first: int) -> pyarrow.A
             found = found.cast(pyarrow.string())
             return compute.if_else(compute.equal(found, "null"), pyarrow.scalar(None, found.type), found)
         return compute.utf8_slice_codeunits(found, 1, -1) if t.is_temporal(kind) else found
-    is_text = not t.is_temporal(kind)
-    cells = [_cell(value, is_text) for value in column_values(column, field, first)]
+    quote = not t.is_temporal(kind)
+    cells = [_cell(value, quote) for value in column_values(column, field, first)]
     return pyarrow.array(cells, pyarrow.binary()).cast(pyarrow.large_string())
 
 
@@ -76,16 +86,24 @@ def _quoted_texts(column: pyarrow.Array) -> pyarrow.Array:
     return compute.binary_join_element_wise(quote, column, quote, nothing)
 
 
-def _cell(value: Any, is_text: bool) -> bytes | None:
+def _cell(value: Any, quote: bool = True) -> bytes | None:
+    """`quote`: a text in any case."""
     if value is None:
         return None
-    text = value if isinstance(value, str) else json_text(value).decode()
-    cell = _quoted(text) if (is_text and isinstance(value, str)) or _QUOTED.search(text) else text
+    if isinstance(value, str):
+        return _text_cell(value, quote)
+    text = json_text(value).decode()
+    # a number that is none is null there
+    return None if text == "null" else _text_cell(text, quote=False)
+
+
+def _text_cell(text: str, quote: bool) -> bytes:
+    cell = _quoted(text) if quote or _QUOTED.search(text) else text
     try:
         return cell.encode()
     except UnicodeEncodeError:
         # a text that is no Unicode, out of a document, has escapes in JSON
-        return _quoted(json_text(value).decode()).encode()
+        return _quoted(json_text(text).decode()).encode()
 
 
 def _quoted(text: str) -> str:

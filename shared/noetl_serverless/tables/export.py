@@ -8,11 +8,12 @@ from dataclasses import dataclass
 from itertools import chain
 from typing import TYPE_CHECKING, Any, Final
 
-from .csv_lines import csv_lines, header
+from .csv_lines import csv_lines, csv_of_objects, header
 from .from_rows import typed_table
 from .json_lines import json_lines, json_text
 from .listed import has_table
 from .media_types import Form
+from .parquet_batches import written_batch, written_schema
 from .parquet_types import check_parquet
 from .table import CHUNK_ROWS, Table, parts_of
 
@@ -21,6 +22,8 @@ if TYPE_CHECKING:
 
 # of JSON, written at once
 _PIECE_ROWS: Final = CHUNK_ROWS
+# of CSV: each row has a cell of each name, though few rows may have a value of it
+_PIECE_CELLS: Final = 20 * CHUNK_ROWS
 # the field in which tools have their rows
 USUAL_NAME: Final = "rows"
 # in a message
@@ -61,6 +64,8 @@ def pieces(value: Any, form: Form, table: str | None = None, accumulated: Sequen
             return _ended(_json(chosen))
         case "ndjson":
             return _lines(chosen)
+        case "csv" if isinstance(chosen, list):
+            return _csv_of_list(chosen)
         case _:
             return _columns(_batches(chosen), form)
 
@@ -260,6 +265,10 @@ def _columns(table: Batches, form: Form) -> Iterator[bytes]:
         yield from _csv(table)
         return
     sink = _Sink()
+    if form == "parquet":
+        check_parquet(table.schema)
+        schema = written_schema(table.schema)
+        table = Batches(schema, (written_batch(batch, schema) for batch in table.batches))
     writer = _writer(sink, table.schema, form)
     for batch in table.batches:
         writer.write_batch(batch)
@@ -277,7 +286,6 @@ def _writer(sink: _Sink, schema: pyarrow.Schema, form: Form) -> Any:
     if form == "parquet":
         from pyarrow import parquet
 
-        check_parquet(schema)
         return parquet.ParquetWriter(file, schema, compression="zstd")
     return pyarrow.ipc.new_stream(file, schema)
 
@@ -289,4 +297,15 @@ def _csv(table: Batches) -> Iterator[bytes]:
         yield piece + csv_lines(batch, first)
         piece = b""
         first += batch.num_rows
+    yield piece
+
+
+def _csv_of_list(rows: Sequence[Mapping[str, Any]]) -> Iterator[bytes]:
+    """Straight from JSON: no column needs a type that all of its values have."""
+    names = list(dict.fromkeys(name for row in rows for name in row))
+    piece = header(names)
+    step = max(1, min(_PIECE_ROWS, _PIECE_CELLS // max(1, len(names))))
+    for start in range(0, len(rows), step):
+        yield piece + csv_of_objects(rows[start : start + step], names)
+        piece = b""
     yield piece

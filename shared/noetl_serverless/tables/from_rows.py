@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import orjson
+
+from .inferred import Mixture, array_of
 
 if TYPE_CHECKING:
     import pyarrow
@@ -25,35 +27,17 @@ def table_of(rows: Sequence[dict[str, Any]]) -> pyarrow.Table:
 
 def typed_table(rows: Sequence[dict[str, Any]]) -> pyarrow.Table:
     """The same, but a column has the type of all its values. Raises ValueError, which names a column whose values have
-    several types."""
+    several types, and where."""
     import pyarrow
 
     names = list(dict.fromkeys(str(key) for row in rows for key in row))
     columns = {}
     for name in names:
-        values = [row.get(name) for row in rows]
         try:
-            columns[name] = pyarrow.array(values)
-        except (pyarrow.ArrowInvalid, pyarrow.ArrowTypeError, OverflowError) as error:
-            raise ValueError(f"column {name!r:.200}: {mixture_in(values) or error}") from error
+            columns[name] = array_of([row.get(name) for row in rows])
+        except Mixture as error:
+            raise ValueError(f"column {name!r:.200}: {error}") from error
     return pyarrow.table(columns)
-
-
-def mixture_in(values: Iterable[Any]) -> str | None:
-    """Where the first value of another type is, and both types; None if all have one, or are numbers."""
-    first: tuple[int, type] | None = None
-    for row, value in enumerate(values):
-        if value is None:
-            continue
-        if first is None:
-            first = row, type(value)
-        elif _kind(type(value)) is not _kind(first[1]):
-            return f"{first[1].__name__} in row {first[0]}, {type(value).__name__} in row {row} (counted from 0)"
-    return None
-
-
-def _kind(kind: type) -> type:
-    return float if kind is int else kind
 
 
 def _column(values: list[Any]) -> pyarrow.Array:
@@ -61,8 +45,8 @@ def _column(values: list[Any]) -> pyarrow.Array:
     import pyarrow
 
     try:
-        return pyarrow.array(values)
-    except (pyarrow.ArrowInvalid, pyarrow.ArrowTypeError, OverflowError):
+        return array_of(values)
+    except Mixture:
         pass
     if all(value is None or (isinstance(value, (int, float)) and not isinstance(value, bool)) for value in values):
         return pyarrow.array([None if value is None else float(value) for value in values])

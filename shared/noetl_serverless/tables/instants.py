@@ -39,12 +39,14 @@ def instant_text(microseconds: int, has_zone: bool, postgres: bool) -> str:
     return f"{date} {time}{zone}{era}" if era else f"{date}T{time}{zone}{':00' if zone else ''}"
 
 
-def time_text(microseconds: int) -> str:
-    """Of the time of a day, or of its end, without zeros at the end of a fraction."""
+def time_text(microseconds: int, short: bool = True) -> str:
+    """Of the time of a day, or of its end. `short`: without zeros at the end of a fraction."""
     seconds, fraction = divmod(microseconds, 1_000_000)
     minutes, second = divmod(seconds, 60)
     text = f"{minutes // 60:02d}:{minutes % 60:02d}:{second:02d}"
-    return f"{text}.{fraction:06d}".rstrip("0") if fraction else text
+    if not fraction:
+        return text
+    return f"{text}.{fraction:06d}".rstrip("0") if short else f"{text}.{fraction:06d}"
 
 
 def far_date_text(days: int) -> str:

@@ -9,3 +9,7 @@ class InvalidTable(ValueError):
 
 class RowTooLarge(InvalidTable):
     """A row that would take more memory as a value than a row may."""
+
+
+class TableTooLarge(ValueError):
+    """A table that is given where only a list of limited size can be used."""

@@ -5,20 +5,12 @@ from __future__ import annotations
 from typing import Any, Final
 
 from ..limits import MIB
-from .sizes import OBJECTS, least_of_rows
-from .table import Table
+from .invalid import TableTooLarge as TableTooLarge
+from .table import TAKE_TABLES, Table
 from .value import without_tables
 
 MAX_LISTED_ROWS: Final = 1_000_000
 MAX_LISTED_BYTES: Final = 100 * MIB
-# of Python objects at least: a value that takes a byte in a table, or none, is one as well
-MAX_LISTED_OBJECTS: Final = 2048 * MIB
-# of kinds of tools
-TAKE_TABLES: Final = ("duckdb", "postgres", "python")
-
-
-class TableTooLarge(ValueError):
-    """A table that is given where only a list of limited size can be used."""
 
 
 def has_table(value: Any) -> bool:
@@ -47,10 +39,5 @@ def rows_listed(table: Table) -> list[dict[str, Any]]:
             f"{MAX_LISTED_ROWS} rows and {MAX_LISTED_BYTES // MIB} MiB; tools of kind {', '.join(TAKE_TABLES)} take "
             f"tables of any size"
         )
-    size = sum(least_of_rows(batch, 0, batch.num_rows, OBJECTS) for batch in table.batches())
-    if size > MAX_LISTED_OBJECTS:
-        raise TableTooLarge(
-            f"a table of {len(table)} rows and at least {size // MIB} MiB of values cannot be used as a list, which "
-            f"may have {MAX_LISTED_OBJECTS // MIB} MiB; tools of kind {', '.join(TAKE_TABLES)} take tables of any size"
-        )
+    table.check_listed()
     return list(table)

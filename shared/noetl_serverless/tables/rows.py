@@ -16,7 +16,7 @@ from .forms import form_of
 from .instants import DAY_MICROSECONDS, date_text, duration_text, far_date_text, instant_text, time_text
 from .invalid import InvalidTable, RowTooLarge
 from .sizes import OBJECTS, least_of_rows
-from .values import plain_decimal, plain_value
+from .values import key_text, plain_decimal, plain_value
 
 if TYPE_CHECKING:
     import pyarrow
@@ -192,7 +192,8 @@ def _instants(column: pyarrow.Array, postgres: bool) -> list[str | None]:
         ends = compute.min_max(numbers).as_py()
         # in SQL, the end of a day is one as well
         if postgres or (ends["max"] is not None and (ends["max"] >= DAY_MICROSECONDS or ends["min"] < 0)):
-            return [None if number is None else time_text(number) for number in numbers.to_pylist()]
+            # six digits of a fraction, as Python writes them of all others
+            return [None if number is None else time_text(number, postgres) for number in numbers.to_pylist()]
     if t.is_timestamp(kind) or t.is_time64(kind):
         column = column.cast(_in_microseconds(kind), safe=False) if kind.unit == "ns" else column
     try:
@@ -274,7 +275,7 @@ def _nested(column: pyarrow.Array) -> list[Any]:
     within = [(start - first, end - first) for start, end in pairwise(ends)]
     if t.is_map(kind):
         keys, items = (values_of(part.slice(first, count)) for part in (column.keys, column.items))
-        pairs = list(zip(map(str, keys), items, strict=True))
+        pairs = list(zip(map(key_text, keys), items, strict=True))
         return _valid(column, [dict(pairs[start:end]) for start, end in within])
     values = values_of(column.values.slice(first, count))
     return _valid(column, [values[start:end] for start, end in within])

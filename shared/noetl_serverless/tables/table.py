@@ -14,6 +14,7 @@ import orjson
 from ..limits import MIB
 from ..playbook.values import Rows
 from .invalid import InvalidTable as InvalidTable
+from .invalid import TableTooLarge
 from .mapped import MappedFile
 from .sizes import OBJECTS, hidden_in, least_of_rows, may_hide
 from .stream import VALUE, digest_of
@@ -25,6 +26,10 @@ Row = dict[str, Any]
 # converted at once: to convert all of a batch would take many times its memory
 CHUNK_ROWS = 10_000
 CHUNK_BYTES = 64 * MIB
+# as a list, of Python objects at least: a value that takes a byte in a table, or none, is one as well
+MAX_LISTED_OBJECTS: Final = 2048 * MIB
+# of kinds of tools
+TAKE_TABLES: Final = ("duckdb", "postgres", "python")
 # a table of so few may have less than a bit for each
 MANY_ROWS: Final = 1_000_000
 
@@ -48,6 +53,20 @@ class Table(Rows):
 
     def __len__(self) -> int:
         return self._ends[-1] if self._ends else 0
+
+    @property
+    def width(self) -> int:
+        return len(self.schema)
+
+    def check_listed(self) -> None:
+        """Raises TableTooLarge, and InvalidTable."""
+        size = sum(least_of_rows(batch, 0, batch.num_rows, OBJECTS) for batch in self.batches())
+        if size > MAX_LISTED_OBJECTS:
+            raise TableTooLarge(
+                f"a table of {len(self)} rows and at least {size // MIB} MiB of values cannot be used as a list, which "
+                f"may have {MAX_LISTED_OBJECTS // MIB} MiB; tools of kind {', '.join(TAKE_TABLES)} take tables of any "
+                "size"
+            )
 
     @overload
     def __getitem__(self, index: int) -> Row: ...

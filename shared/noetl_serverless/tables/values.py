@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import datetime
 import decimal
+import json
 import math
 from typing import Any
 
@@ -17,6 +18,11 @@ def plain_decimal(value: decimal.Decimal) -> int | float | str | None:
         return plain_int(int(value)) if value.adjusted() < 20 else str(value)
     number = float(value)
     return number if decimal.Decimal(repr(number)) == value else str(value)
+
+
+def key_text(key: Any) -> str:
+    """A key of a map as one of an object: as JSON writes it, as in `playbook.values`."""
+    return json.dumps(key) if key is None or isinstance(key, bool) else str(key)
 
 
 def plain_int(value: int) -> int | str:
@@ -36,7 +42,7 @@ def plain_value(value: Any) -> Any:
     if isinstance(value, (list, tuple, set)):
         return [plain_value(item) for item in value]
     if isinstance(value, dict):
-        return {str(key): plain_value(item) for key, item in value.items()}
+        return {key_text(key): plain_value(item) for key, item in value.items()}
     if isinstance(value, (bytes, bytearray, memoryview)):
         return base64.b64encode(value).decode()
     if isinstance(value, (datetime.datetime, datetime.date, datetime.time)):

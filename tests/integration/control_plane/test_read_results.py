@@ -160,8 +160,9 @@ async def test_what_cannot_be_had_is_refused_with_what_can(user: Client, started
     wrong = await put_content(user, started, "wrong", [b"no arrow"])
     assert (await read(user, wrong.json["ref"], "text/csv")).status == 406
     mixed = await put(user, started, "mixed", [{"a": 1}, {"a": "x"}])
-    refused = await read(user, mixed["ref"], "text/csv")
+    refused = await read(user, mixed["ref"], "application/vnd.apache.parquet")
     assert (refused.status, "column 'a': int in row 0, str in row 1" in refused.json["detail"]) == (406, True)
+    assert (await read(user, mixed["ref"], "text/csv")).body == b'"a"\n1\n"x"\n'
 
 
 async def test_one_of_several_tables_is_chosen(user: Client, started: str) -> None:

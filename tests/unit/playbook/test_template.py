@@ -417,7 +417,9 @@ class TestRows:
         assert render("{{ rows + rows }}", rows=rows) == [{"n": 0}, {"n": 1}] * 2
         assert render("{{ rows.index({'n': 1}) }}", rows=rows) == 1
         assert render("{{ rows.count({'n': 1}) }}", rows=rows) == 1
-        assert "the table has no such row" in failure("{{ rows.index(7) }}", rows=rows).message
+        for values in (rows, more, (1, 2)):
+            message = failure("{{ values.index('7' * 1000) }}", values=values).message
+            assert "the list has no such item" in message and "777" not in message.removeprefix("{{")
 
     @pytest.mark.parametrize("source", ["{{ rows + [1] }}", "{{ rows.count(1) }}", "{{ rows.index(1) }}"])
     def test_too_many_are_refused_with_their_number_and_what_to_do(self, source: str) -> None:

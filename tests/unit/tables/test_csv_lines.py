@@ -10,7 +10,7 @@ import pyarrow as pa
 import pytest
 from tests.unit.tables.test_json_lines import CASES
 
-from noetl_serverless.tables.csv_lines import csv_lines, header
+from noetl_serverless.tables.csv_lines import csv_lines, csv_of_objects, header
 from noetl_serverless.tables.forms import field_of
 from noetl_serverless.tables.json_lines import json_lines, json_text
 
@@ -44,5 +44,20 @@ def test_what_has_a_comma_a_quote_or_a_line_break_is_quoted_and_a_null_is_not_an
 def test_the_text_of_a_document_is_its_json() -> None:
     texts = pa.array(['{"a": [1, 2]}', '"x"', "null"])
     batch = pa.record_batch([texts], schema=pa.schema([field_of("j", texts.type, "json")]))
-    assert csv_lines(batch) == b'"{""a"":[1,2]}"\n"x"\n\n'
+    assert csv_lines(batch) == b'"{""a"":[1,2]}"\n"x"\n""\n'
     assert json_text({"a": [1, 2]}) == b'{"a":[1,2]}'
+
+
+def test_a_null_that_is_all_of_its_line_is_no_empty_line_which_readers_leave_out() -> None:
+    expected = b'1\n""\n3\n'
+    assert csv_lines(pa.record_batch([pa.array([1, None, 3])], names=["v"])) == expected
+    assert csv_lines(pa.record_batch([pa.array(["1", None])], names=["v"])) == b'"1"\n""\n'
+    assert csv_of_objects([{"v": 1}, {"v": None}, {"v": 3}], ["v"]) == expected
+    beside = pa.record_batch([pa.array([1, None]), pa.nulls(2)], names=["v", "w"])
+    assert csv_lines(beside) == b"1,\n,\n"
+
+
+def test_objects_are_written_as_the_rows_of_a_table_are() -> None:
+    table = pa.table({"i": [1, None, 3], "f": [0.5, 1e22, None], "b": [True, None, False], "s": ['a,"b"\n', "", None]})
+    (batch,) = table.to_batches()
+    assert csv_of_objects(table.to_pylist(), table.schema.names) == csv_lines(batch)

@@ -9,6 +9,7 @@ from typing import Any, get_args
 import orjson
 import pyarrow as pa
 import pytest
+from pyarrow import parquet
 
 from noetl_serverless.tables.export import Batches, NoTable, pieces
 from noetl_serverless.tables.invalid import RowTooLarge
@@ -132,3 +133,36 @@ def test_a_text_that_would_take_too_much_memory_is_refused(form: Form, monkeypat
     batch = pa.record_batch([pa.array(range(2)), pa.array(["x", "x" * 2_000_000])], names=["n", "text"])
     with pytest.raises(RowTooLarge, match="row 1, column 'text': as a value the row takes at least 1 MiB"):
         list(pieces(Batches(batch.schema, iter([batch])), form))
+
+
+def test_a_list_of_objects_is_csv_whatever_its_values_are() -> None:
+    mixed: list[dict[str, Any]] = [
+        {"a": 1, "b": {"x": 1}, "c": 2**63},
+        {"a": 2.5, "b": {"y": [1, "x"]}, "c": 2**53 + 1},
+        {"a": "x", "b": None, "c": 0.5},
+        {"a": True, "d": "\ud800"},
+    ]
+    expected = (
+        b'"a","b","c","d"\n'
+        b'1,"{""x"":1}",9223372036854775808,\n'
+        b'2.5,"{""y"":[1,""x""]}",9007199254740993,\n'
+        b'"x",,0.5,\n'
+        b'true,,,"""\\ud800"""\n'
+    )
+    assert b"".join(pieces(mixed, "csv")) == expected, "a cell has another text than JSON has"
+    assert b"".join(pieces({"rows": mixed}, "csv")) == expected
+    assert b"".join(pieces([], "csv")) == b"\n" and b"".join(pieces([{}], "csv")) == b"\n"
+
+
+def test_few_rows_of_many_names_are_a_piece_of_csv() -> None:
+    rows = [{f"name{number}": number} for number in range(2_000)]
+    found = list(pieces(rows, "csv"))
+    assert len(found) >= 20, "the lines of each piece have millions of cells"
+    assert b"".join(found).count(b"\n") == 2_001
+
+
+def test_large_integers_of_a_list_are_had_in_each_form() -> None:
+    rows = [{"h": 2**63 + number} for number in range(20)]
+    written = b"".join(pieces(rows, "parquet"))
+    assert parquet.read_table(pa.BufferReader(written)).to_pylist() == rows
+    assert pa.ipc.open_stream(b"".join(pieces(rows, "arrow"))).read_all().to_pylist() == rows

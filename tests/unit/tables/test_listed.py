@@ -35,8 +35,14 @@ def test_a_value_without_tables_is_the_same_object(table: Table) -> None:
     assert has_table([{"a": (table,)}])
 
 
-@pytest.mark.parametrize("limit", ["MAX_LISTED_ROWS", "MAX_LISTED_BYTES", "MAX_LISTED_OBJECTS"])
+@pytest.mark.parametrize("limit", ["MAX_LISTED_ROWS", "MAX_LISTED_BYTES"])
 def test_one_that_is_too_large_says_who_takes_it(table: Table, monkeypatch: pytest.MonkeyPatch, limit: str) -> None:
     monkeypatch.setattr(module, limit, 1)
     with pytest.raises(TableTooLarge, match=r"a table of 2 rows and .* tools of kind duckdb, postgres, python take"):
+        listed({"a": table})
+
+
+def test_one_whose_values_take_too_much_memory_says_how_much(table: Table, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("noetl_serverless.tables.table.MAX_LISTED_OBJECTS", 1)
+    with pytest.raises(TableTooLarge, match=r"a table of 2 rows and at least 0 MiB .* duckdb, postgres, python take"):
         listed({"a": table})

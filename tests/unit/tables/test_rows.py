@@ -29,6 +29,16 @@ AT = datetime.datetime(2026, 1, 2, 12, 0, 0, 120_000)
         ("postgres", pa.array([AT], pa.timestamp("us", "UTC")), ["2026-01-02T12:00:00.12+00:00"]),
         ("postgres", pa.array([AT.replace(microsecond=0), None]), ["2026-01-02T12:00:00", None]),
         ("postgres", pa.array([AT.time()]), ["12:00:00.12"]),
+        (None, pa.array([AT.time()]), ["12:00:00.120000"]),
+        # the end of a day, beside which others have the text that they have without it
+        (
+            None,
+            pa.array([43_200_120_000, 0, 86_400_000_000]).cast(pa.time64("us")),
+            ["12:00:00.120000", "00:00:00", "24:00:00"],
+        ),
+        ("postgres", pa.array([43_200_120_000, 86_400_000_000]).cast(pa.time64("us")), ["12:00:00.12", "24:00:00"]),
+        (None, pa.array([[(True, 1)], [(False, 2)]], pa.map_(pa.bool_(), pa.int8())), [{"true": 1}, {"false": 2}]),
+        (None, pa.array([[(1, 1), (2, 2)]], pa.map_(pa.int8(), pa.int8())), [{"1": 1, "2": 2}]),
         ("postgres", pa.array([AT.date(), None]), ["2026-01-02", None]),
         (
             "postgres",

@@ -11,6 +11,7 @@ from typing import Any
 import pyarrow as pa
 import pytest
 
+from noetl_serverless.playbook import bounds
 from noetl_serverless.playbook.template import Template
 from noetl_serverless.playbook.template_error import TemplateError
 from noetl_serverless.tables import stream
@@ -323,6 +324,8 @@ def test_what_cannot_be_done_with_a_list_cannot_with_a_table(opened: Callable[..
         ("{{ [5] > [t] }}", "'>' not supported between instances of 'int' and 'list'"),
         ("{{ 'x'.replace(t, 'y') }}", "must be str, not list"),
         ("{{ 'x'.replace('x', 'y', Table=t) }}", "argument 'Table'"),
+        ("{{ '{:>10}'.format(t) }}", "unsupported format string passed to list.__format__"),
+        ("{{ t | identifier }}", "a value of type list is not a valid SQL identifier"),
     ],
 )
 def test_a_table_is_called_a_list_in_errors_of_python(opened: Callable[..., Table], template: str, said: str) -> None:
@@ -384,3 +387,69 @@ def test_a_row_that_is_not_there_is_refused_with_the_number_of_rows(opened: Call
     for value in (table, list(table)):
         with pytest.raises(TemplateError, match=r"a list of 20,000 items has no \[20000\]"):
             Template("{{ t[20000] }}").render({"t": value})
+
+
+@pytest.mark.parametrize(
+    "template",
+    [
+        *(
+            "{{ t | list }}",
+            "{{ t + [] }}",
+            "{{ t * 1 }}",
+            "{{ t[:] }}",
+            "{{ t | sort(attribute='c0') }}",
+            "{{ [t] | sum(start=[]) }}",
+        ),
+        *("{{ t | groupby('c0') }}", "{{ t | unique(attribute='c1') | list }}", "{{ t | reverse | list }}"),
+        *(
+            "{{ t | batch(10) | list }}",
+            "{{ t | slice(10) | list }}",
+            "{{ t | select | list }}",
+            "{{ t | selectattr('c0', 'eq', 0) }}",
+        ),
+        *("{{ t | map('default', 0) | list }}", "{{ {'a': t} | tojson }}", "{{ dict(t) }}"),
+    ],
+)
+def test_rows_count_by_their_columns(
+    opened: Callable[..., Table], monkeypatch: pytest.MonkeyPatch, template: str
+) -> None:
+    monkeypatch.setattr(bounds, "MAX_WEIGHT", 500_000)
+    many = {f"c{index}": pa.array(range(2_000) if index == 1 else [0] * 2_000) for index in range(300)}
+    few = {"c0": pa.array([0] * 2_000, pa.int8()), "c1": pa.array(range(2_000))}
+    with pytest.raises(TemplateError, match="may visit and build at most 500000 values"):
+        Template(template).render({"t": opened(pa.table(many))})
+    if "dict" not in template:
+        Template(template).render({"t": opened(pa.table(few))})
+
+
+@pytest.mark.parametrize("template", ["{{ t | list }}", "{{ t + [] }}", "{{ t * 1 }}", "{{ t | sort(attribute='n') }}"])
+def test_a_list_of_rows_takes_no_more_memory_than_that_of_a_parameter_may(
+    opened: Callable[..., Table], monkeypatch: pytest.MonkeyPatch, template: str
+) -> None:
+    monkeypatch.setattr("noetl_serverless.tables.table.MAX_LISTED_OBJECTS", 1_000_000)
+    table = opened(pa.table({"n": range(10), "list": [[1000] * 20_000] * 10}))
+    with pytest.raises(
+        TemplateError, match=r"a table of 10 rows and at least \d+ MiB of values cannot be used as a list"
+    ):
+        Template(template).render({"t": table})
+    assert Template("{{ (t | max(attribute='n')).n }}").render({"t": table}) == 9
+
+
+@pytest.mark.parametrize("times", [0, -1])
+def test_rows_that_are_taken_no_times_are_not_made(
+    opened: Callable[..., Table], monkeypatch: pytest.MonkeyPatch, times: int
+) -> None:
+    monkeypatch.setattr(Table, "_between", lambda *_: pytest.fail("its rows are made"))
+    table = opened(pa.table({"n": [1, 2]}))
+    assert Template("{{ t * times }}").render({"t": table, "times": times}) == []
+    assert Template("{{ times * t }}").render({"t": table, "times": times}) == []
+
+
+def test_what_a_loop_compares_counts_by_its_rows(opened: Callable[..., Table], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(bounds, "MAX_WEIGHT", 10_000)
+    scope = {name: opened(pa.table({"n": range(500)})) for name in ("t", "u")}
+    one = "{% for i in range(6) %}{{ loop.changed(t) }} {% endfor %}"
+    assert Template(one).render(scope).split() == ["True", *["False"] * 5], "the same table is not compared"
+    two = "{% for i in range(6) %}{{ loop.changed(t if i is even else u) }} {% endfor %}"
+    with pytest.raises(TemplateError, match="may visit and build at most 10000 values"):
+        Template(two).render(scope)
