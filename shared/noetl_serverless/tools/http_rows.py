@@ -16,6 +16,7 @@ import pyarrow.parquet
 import pyarrow.types as t
 
 from ..limits import MIB
+from ..tables.stream import size_of
 from .sql import unique
 
 Format = Literal["csv", "ndjson", "parquet", "arrow"]
@@ -103,7 +104,7 @@ def _checked(batches: Batches, schema: pyarrow.Schema) -> Batches:
             return
         except (pyarrow.ArrowException, OSError, UnicodeError) as error:
             raise _ReadError(error) from error
-        size += batch.nbytes
+        size += size_of(batch)
         if size > MAX_TABLE_BYTES:
             raise OSError(f"they take more than {MAX_TABLE_BYTES // MIB} MiB")
         yield batch
