@@ -105,10 +105,14 @@ def _digits_in(kind: pyarrow.DataType) -> int:
 
 def _spellings(number: int | float) -> Iterator[str]:
     """In JSON."""
-    values = {number}
-    # of an integer that is too large for that
-    with suppress(OverflowError):
-        values.add(float(number))
+    # as an integer and as a float: a set would take the two for one
+    values = [number]
+    if isinstance(number, float):
+        values += [int(number)] if number.is_integer() else []
+    else:
+        # of one that is too large for that
+        with suppress(OverflowError):
+            values.append(float(number))
     for value in values:
         try:
             yield orjson.dumps(value).decode()
