@@ -184,6 +184,26 @@ def fragments(modules: Mapping[str, Module], reasons: Mapping[str, str]) -> Iter
             yield Finding("fragment", pattern, f"has a reason in {RULES}, and needs none")
 
 
+def banned_attributes(
+    modules: Mapping[str, Module], attributes: Mapping[str, str], exempt: Mapping[str, Mapping[str, str]]
+) -> Iterator[Finding]:
+    """Reads of an attribute that the library has its own way for; `attributes`: the attribute -> what to use instead.
+    `exempt`: the attribute -> the module that may read it -> why."""
+    for attribute, instead in attributes.items():
+        allowed = exempt.get(attribute, {})
+        reads = {
+            module.place: node.lineno
+            for module in modules.values()
+            for node in ast.walk(module.tree)
+            if isinstance(node, ast.Attribute) and node.attr == attribute
+        }
+        for place, line in reads.items():
+            if place not in allowed:
+                yield Finding("attribute", f"{place}:{line}", f".{attribute}: {instead}")
+        for place in allowed.keys() - reads.keys():
+            yield Finding("attribute", place, f"has a reason in {RULES} for .{attribute}, and needs none")
+
+
 def dead_names(
     paths: Sequence[Path], parent: Path, reached: Mapping[str, str], wire: str, entry_points: Sequence[str] = ()
 ) -> Iterator[Finding]:

@@ -5,7 +5,16 @@ from __future__ import annotations
 from itertools import pairwise
 from pathlib import Path
 
-from .checks import banned_words, circles, dead_names, fragments, modules_of, positional_calls, text_files
+from .checks import (
+    banned_attributes,
+    banned_words,
+    circles,
+    dead_names,
+    fragments,
+    modules_of,
+    positional_calls,
+    text_files,
+)
 from .rules import findings
 
 
@@ -74,6 +83,18 @@ def test_a_banned_word_is_found_in_sql_and_terraform_outside_comments_and_string
     (tmp_path / "b.tf").write_text('# twin\nresource "aws_x" "the_twin" {\n  name = "twin"\n}\n')
     found = list(banned_words(text_files(tmp_path, tmp_path, ".sql", ".tf"), {"twin": "fake"}))
     assert [each.place for each in found] == ["a.sql:3", "b.tf:2"]
+
+
+def test_a_banned_attribute_is_found_unless_there_is_a_reason_that_is_needed(tmp_path: Path) -> None:
+    modules = modules_of(
+        tree(tmp_path, a="def f(batch): return batch.nbytes\n", b="x.nbytes\n", c="nbytes = 'nbytes'\n")
+    )
+    exempt = {"nbytes": {"p/b.py": "of bytes", "p/c.py": "it was of bytes"}}
+    found = list(banned_attributes(modules, {"nbytes": "use size_of"}, exempt))
+    assert [(finding.place, finding.message) for finding in found] == [
+        ("p/a.py:1", ".nbytes: use size_of"),
+        ("p/c.py", "has a reason in tests/structure/rules.toml for .nbytes, and needs none"),
+    ]
 
 
 def test_a_short_module_with_one_importer_needs_a_reason(tmp_path: Path) -> None:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from .compacted import can_be_compacted
+from .unions import has_dense_union
 
 if TYPE_CHECKING:
     import pyarrow
@@ -129,17 +130,7 @@ def _between(values: pyarrow.Array, starts: pyarrow.Array, ends: pyarrow.Array) 
     starts, ends = starts.take(pyarrow.array(firsts)), reached.take(pyarrow.array(lasts))
     between = zip(starts.to_pylist(), ends.to_pylist(), strict=True)
     slices = [values.slice(start, end - start) for start, end in between]
-    return slices if len(slices) == 1 or _has_dense_union(values.type) else [pyarrow.concat_arrays(slices)]
-
-
-def _has_dense_union(kind: pyarrow.DataType) -> bool:
-    import pyarrow.types as t
-
-    if t.is_union(kind) and kind.mode == "dense":
-        return True
-    if t.is_dictionary(kind) or t.is_run_end_encoded(kind):
-        return _has_dense_union(kind.value_type)
-    return any(_has_dense_union(kind.field(index).type) for index in range(kind.num_fields))
+    return slices if len(slices) == 1 or has_dense_union(values.type) else [pyarrow.concat_arrays(slices)]
 
 
 def _numbers(column: pyarrow.Array) -> pyarrow.Array:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import bisect
 import re
 import struct
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache
 from itertools import groupby
@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, Final
 import orjson
 
 from ..limits import MIB
+from .compacted import can_be_compacted
 from .forms import form_of, is_document
 
 if TYPE_CHECKING:
@@ -203,13 +204,30 @@ def _between(column: pyarrow.Array, start: int, stop: int) -> tuple[int, int]:
 
 
 def _lists_of_one_length(column: pyarrow.Array, start: int, stop: int, cost: Cost) -> int:
-    length: int = column.type.list_size
     # if null, each has its items nevertheless
-    valid = column.slice(start, stop - start).drop_null() if column.null_count else column.slice(start, stop - start)
-    first: int = length * valid.offset
-    last = first + length * len(valid)
+    length: int = column.type.list_size
     found = _with_nulls(cost.container, column, start, stop, cost)
-    return found + cost.item * (last - first) + least(valid.values, first, last, cost)
+    for valid, begin, end in _without_nulls(column, start, stop):
+        first, last = (length * (valid.offset + at) for at in (begin, end))
+        found += cost.item * (last - first) + least(valid.values, first, last, cost)
+    return found
+
+
+def _without_nulls(column: pyarrow.Array, start: int, stop: int) -> Iterator[tuple[pyarrow.Array, int, int]]:
+    """Where the values are that are not null. pyarrow cannot take them out of every type: of one that it cannot, each
+    run between two nulls."""
+    if not _nulls(column, start, stop):
+        yield column, start, stop
+    elif can_be_compacted(column.type):
+        valid = column.slice(start, stop - start).drop_null()
+        yield valid, 0, len(valid)
+    else:
+        at = start
+        for is_valid, run in groupby(column.slice(start, stop - start).is_valid().to_pylist()):
+            end = at + len(list(run))
+            if is_valid:
+                yield column, at, end
+            at = end
 
 
 def _list_views(column: pyarrow.Array, start: int, stop: int, cost: Cost) -> int:

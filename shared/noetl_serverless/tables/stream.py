@@ -18,6 +18,7 @@ import orjson
 
 from ..limits import MIB
 from .forms import with_type
+from .unions import has_dense_union, has_union
 
 if TYPE_CHECKING:
     import pyarrow
@@ -91,13 +92,13 @@ class StreamWriter:
         self._rows += batch.num_rows
         for part in _parts(batch):
             size = size_of(part)
-            # to join one that is large by itself would be a copy for nothing
-            is_large = 2 * size >= BATCH_BYTES
-            if is_large:
+            # to join one that is large by itself would be a copy for nothing, and of some slices one of the whole
+            is_alone = 2 * size >= BATCH_BYTES or _is_small_part(part)
+            if is_alone:
                 self._flush()
             self._pending.append(part)
             self._pending_bytes += size
-            if is_large or self._pending_bytes >= BATCH_BYTES:
+            if is_alone or self._pending_bytes >= BATCH_BYTES:
                 self._flush()
 
     def finish(self, value: Mapping[str, Any] | None = None) -> Written:
@@ -176,13 +177,13 @@ def _parts(batch: pyarrow.RecordBatch) -> Iterable[pyarrow.RecordBatch]:
 def size_of(batch: pyarrow.RecordBatch) -> int:
     """In bytes. `nbytes` of pyarrow ends the process for an empty union: with one, whole buffers are counted, though a
     slice needs a part of them."""
-    has_union = any(map(_has_union, batch.schema.types))
-    return int(batch.get_total_buffer_size() if has_union else batch.nbytes)
+    return int(batch.get_total_buffer_size() if any(map(has_union, batch.schema.types)) else batch.nbytes)
 
 
-def _has_union(kind: pyarrow.DataType) -> bool:
-    import pyarrow.types as t
+def _is_small_part(batch: pyarrow.RecordBatch) -> bool:
+    """Whether a copy of the batch would take much more than what is written of it."""
+    import pyarrow
 
-    if t.is_dictionary(kind) or t.is_run_end_encoded(kind):
-        return _has_union(kind.value_type)
-    return bool(t.is_union(kind)) or any(_has_union(kind.field(at).type) for at in range(kind.num_fields))
+    if not any(map(has_dense_union, batch.schema.types)):
+        return False
+    return size_of(batch) > 2 * int(pyarrow.ipc.get_record_batch_size(batch))

@@ -12,6 +12,8 @@ from functools import lru_cache, partial
 from typing import TypeAlias
 from urllib.parse import quote, quote_plus
 
+import orjson
+
 from .base64_text import span_of_base64
 
 Secret: TypeAlias = str | int | float
@@ -54,6 +56,23 @@ def number_of(secret: Secret) -> int | float | None:
     elif len(secret) < _MAX_CACHED_CHARACTERS and _NUMBER.match(secret):
         number = float(secret) if "." in secret else int(secret)
     return None if number is None or isinstance(number, bool) or _digits(number) < MIN_DIGITS else number
+
+
+def spellings(number: int | float) -> Iterator[str]:
+    """In JSON, of the values that equal it."""
+    # as an integer and as a float: a set would take the two for one
+    values = [number]
+    if isinstance(number, float):
+        values += [int(number)] if number.is_integer() else []
+    else:
+        # of one that is too large for that
+        with suppress(OverflowError):
+            values.append(float(number))
+    for value in values:
+        try:
+            yield orjson.dumps(value).decode()
+        except TypeError:
+            yield str(value)
 
 
 def _digits(number: int | float) -> int:

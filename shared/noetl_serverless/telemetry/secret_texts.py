@@ -10,7 +10,7 @@ import orjson
 
 from .form_index import FormIndex
 from .mask import MASK, masked
-from .secret_forms import Check, Secret, forms, number_of
+from .secret_forms import Check, Secret, forms, number_of, spellings
 
 # of one command
 MAX_SECRETS = 1000
@@ -34,6 +34,8 @@ class SecretTexts:
         self._numbers: set[int | float] = set()
         self._forms: dict[str, Check | None] = {}
         self._index = _NOTHING
+        # numbers in JSON that equal a secret, and are not spelled as one of its forms
+        self._spelled = _NOTHING
         # several threads mask at once
         self._lock = threading.Lock()
         if secrets:
@@ -74,6 +76,8 @@ class SecretTexts:
             numbers = {number for secret in added if (number := number_of(secret)) is not None}
             self._numbers = self._numbers | numbers
             self._index = FormIndex(self._forms)
+            spelled = {spelling for number in self._numbers for spelling in spellings(number)}
+            self._spelled = FormIndex(dict.fromkeys(it for it in spelled if not self._index.is_in(it)))
             # only now: another thread would mask with what was known before
             del self._added[: len(added)]
             return self._index
@@ -131,7 +135,7 @@ class SecretTexts:
             content = orjson.dumps(value).decode()
         except TypeError:
             return self.tree(value)
-        return self.tree(value) if index.is_in(content) else value
+        return self.tree(value) if index.is_in(content) or self._spelled.is_in(content) else value
 
 
 def _free(name: str, taken: Mapping[Any, Any]) -> str:

@@ -22,7 +22,7 @@ from ..tables.collect import few_rows
 from ..tables.mapped import MappedFile
 from ..tables.sealed import NewFiles
 from ..tables.sizes import hidden_in
-from ..tables.stream import Written, in_field, is_table, write_batches
+from ..tables.stream import Written, in_field, is_table, size_of, write_batches
 from ..tables.table import InvalidTable, Table, check_hidden
 from .child_files import NoFile
 from .encoding import convert, encode_result
@@ -270,7 +270,7 @@ def reply(value: Any, inline_bytes: int, files: NewFiles, unlimited: AbstractCon
     if field is not None:
         # its place among the fields is kept
         rest = _rest({name: None if name == field else item for name, item in value.items()})
-    written = _write(found.schema, chain(read, batches), sum(batch.nbytes for batch in read), field, rest, files)
+    written = _write(found.schema, chain(read, batches), sum(map(size_of, read)), field, rest, files)
     with unlimited:
         return orjson.dumps({"file": {"bytes": written.bytes, "rows": written.rows}})
 
@@ -321,7 +321,7 @@ def _valid(batches: Iterable[pyarrow.RecordBatch], field: str | None) -> Iterato
     for batch in batches:
         try:
             batch.validate(full=True)
-            count, size = count + hidden_in(batch), size + batch.nbytes
+            count, size = count + hidden_in(batch), size + size_of(batch)
             check_hidden(count, size)
         except InvalidTable as error:
             raise _in_table(f"the table cannot be read: {error}", field) from None

@@ -16,6 +16,7 @@ import pyarrow.parquet
 import pyarrow.types as t
 
 from ..limits import MIB
+from ..tables.stream import size_of
 from .csv_numbers import may_be_inexact, number_type
 from .sql import unique
 
@@ -121,7 +122,7 @@ def _checked(batches: Batches, schema: pyarrow.Schema) -> Batches:
             return
         except (pyarrow.ArrowException, OSError, UnicodeError, _Inexact) as error:
             raise _ReadError(error) from error
-        size += batch.nbytes
+        size += size_of(batch)
         if size > MAX_TABLE_BYTES:
             raise OSError(f"they take more than {MAX_TABLE_BYTES // MIB} MiB")
         yield batch

@@ -15,6 +15,7 @@ from pg8000 import converters
 from ..limits import MIB
 from ..tables.forms import form_of
 from ..tables.rows import values_of
+from ..tables.stream import size_of
 from ..tables.table import Table
 from .encoding import encode
 from .postgres_array import array_text, listed
@@ -42,7 +43,7 @@ def copy_csv(table: Table, columns: Sequence[str], types: Sequence[int], arrays:
     ]
     first = 0
     for batch in table.batches():
-        rows = max(1, batch.num_rows * _CHUNK_BYTES // max(1, batch.nbytes))
+        rows = max(1, batch.num_rows * _CHUNK_BYTES // max(1, size_of(batch)))
         for start in range(0, batch.num_rows, rows):
             part = batch.slice(start, rows)
             written = []

@@ -304,6 +304,17 @@ async def test_a_large_response_goes_through_a_file(get: Get, monkeypatch: pytes
     assert fault(await get(content, "csv"))[0] == "http.too_large"
 
 
+async def test_a_batch_of_unions_may_have_no_rows(get: Get) -> None:
+    # for which nbytes of pyarrow ends the process
+    items = [pa.array(["a", "b"]), pa.array([1, 2])]
+    union = pa.UnionArray.from_sparse(pa.array([0, 1], pa.int8()), items)
+    sink = io.BytesIO()
+    with pa.ipc.new_stream(sink, pa.schema([("u", union.type)])) as writer:
+        for part in (union, union[:0]):
+            writer.write_batch(pa.record_batch([part], names=["u"]))
+    assert data(await get(sink.getvalue(), "arrow")) == [{"u": "a"}, {"u": 2}]
+
+
 async def test_a_worker_without_pyarrow_says_so_before_it_sends(
     run: Run, url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -36,6 +36,24 @@ COLUMNS: dict[str, pa.Array] = {
     "list of times": pa.array([[datetime.time(1)] * 250] * 6),
     "lists of texts": pa.array([[TEXTS, None, []], None, [], [TEXTS] * 20, [["x" * 40_000]], [TEXTS]]),
     "fixed list": pa.array([list(range(1_500))] * 5 + [None], pa.list_(pa.int64(), 1_500)),
+    "fixed list of texts": pa.array(
+        [["a", None], None, ["x" * 3_000, ""], None, ["ä", "b"], None], pa.list_(pa.string(), 2)
+    ),
+    "fixed list of text views": pa.array(
+        [None, ["a", None], ["x" * 3_000, ""], None, None, ["ä" * 700, "b"]], pa.list_(pa.string_view(), 2)
+    ),
+    "fixed list of fixed lists": pa.array(
+        [[["a"]], None, [["x" * 3_000]], [None], None, [[None]]], pa.list_(pa.list_(pa.binary_view(), 1), 1)
+    ),
+    "fixed list of structs": pa.array(
+        [[{"t": "a"}], [None], None, None, [{"t": "x" * 3_000}], None],
+        pa.list_(pa.struct([("t", pa.string_view())]), 1),
+    ),
+    "fixed list of extensions": pa.FixedSizeListArray.from_arrays(
+        pa.ExtensionArray.from_storage(pa.json_(), pa.array(["1", None, '"' + "x" * 3_000 + '"', None, None, "2"])),
+        1,
+        mask=pa.array([False, True, False, True, True, True]),
+    ),
     "list view": pa.array(LISTS, pa.list_view(pa.int64())),
     "struct": pa.array([{"a": text, "b": [1]} for text in TEXTS]),
     "null struct": pa.array([None, {"a": None}, None, {"a": "x" * 3_000}, None, None], pa.struct([("a", pa.string())])),

@@ -131,6 +131,22 @@ class TestNumbers:
     def test_equal_numbers_are_masked(self, number: float) -> None:
         assert self.TEXTS.masked_value({"a": [number]}) == self.TEXTS.tree({"a": [number]}) == {"a": ["***"]}
 
+    @pytest.mark.parametrize(
+        ("secret", "number"),
+        [
+            ("1234567.00", 1234567),
+            ("1234567.00", 1234567.0),
+            (1234567.0, 1234567),
+            (10**17, 1e17),
+            ("+7654321", 7654321),
+        ],
+    )
+    def test_equal_numbers_are_masked_however_they_are_spelled(self, secret: str | float, number: float) -> None:
+        texts = SecretTexts([secret])
+        value = {"a": [number]}
+        assert texts.masked_value(value) == texts.tree(value) == {"a": ["***"]}
+        assert texts.masked_value({"a": [2 * number]}) == {"a": [2 * number]}
+
     def test_other_numbers_are_not(self) -> None:
         tree = [98765433, 0, 1, True, 4711.5, 1234]
         assert self.TEXTS.tree(tree) == tree

@@ -133,6 +133,17 @@ def test_more_values_than_the_bytes_of_a_table_can_hold_are_refused(limit: int) 
     assert refused.value.path == ["data", "rows"]
 
 
+@pytest.mark.parametrize("rows", [0, 2], ids=["no rows", "empty lists"])
+@pytest.mark.parametrize("limit", [64_000, 0], ids=["few", "many"])
+def test_a_union_without_values_is_returned(limit: int, rows: int) -> None:
+    # for which nbytes of pyarrow ends the process
+    union = pa.UnionArray.from_sparse(pa.array([], pa.int8()), [pa.array([], pa.int64()), pa.array([], pa.string())])
+    lists = pa.ListArray.from_arrays(pa.array([0] * (rows + 1), pa.int32()), union)
+    batch = pa.record_batch([lists if rows else union], names=["u"])
+    reply = replied(pa.RecordBatchReader.from_batches(batch.schema, [batch]), limit, memory_file)
+    assert reply.get("file", {"rows": len(reply.get("data", []))})["rows"] == rows
+
+
 def test_a_document_that_is_too_deep_is_refused_where_the_table_is() -> None:
     schema = pa.schema([field_of("j", pa.string(), "json")])
     table = pa.Table.from_arrays([pa.array(["[" * 300 + "]" * 300])], schema=schema)

@@ -57,8 +57,9 @@ def _rewritten(table: Table, columns: set[int], texts: SecretTexts, files: NewFi
             return masks[number].masked(column)
         kind = readable(column.type)
         read = column if kind == column.type else column.cast(kind)
-        # the writer of pyarrow ends the process for slices of some types that cannot be compacted
-        return compacted(read) if can_be_compacted(kind) else pyarrow.concat_arrays([read])
+        # of what cannot be compacted pyarrow writes what the rows of a slice have (of a dense union, all values with
+        # the first slice alone); a copy of each slice would have all values of a dense union
+        return compacted(read) if can_be_compacted(kind) else read
 
     def field(number: int, old: pyarrow.Field) -> pyarrow.Field:
         return masks[number].field(names[number]) if number in masks else with_type(old, readable(old.type))
@@ -149,9 +150,12 @@ def _runs(column: pyarrow.RunEndEncodedArray) -> pyarrow.Array:
     import pyarrow
     import pyarrow.compute as compute
 
-    numbers = pyarrow.array(range(len(column.values)), pyarrow.int32())
-    runs = pyarrow.RunEndEncodedArray.from_arrays(column.run_ends, numbers)
-    return compute.run_end_decode(runs.slice(column.offset, len(column)))
+    # of a slice, of which there are many, those that it has alone
+    first, count = column.find_physical_offset(), column.find_physical_length()
+    ends = compute.subtract(column.run_ends[first : first + count].cast(pyarrow.int64()), column.offset)
+    ends = compute.min_element_wise(ends, len(column))
+    numbers = pyarrow.array(range(first, first + count), pyarrow.int32())
+    return compute.run_end_decode(pyarrow.RunEndEncodedArray.from_arrays(ends, numbers))
 
 
 class _Documents:

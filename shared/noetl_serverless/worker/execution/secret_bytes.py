@@ -20,6 +20,8 @@ _ESCAPED_BYTES: Final = 6
 _ESCAPES: Final = re.compile(rb'(?:\\(?:u[0-9a-fA-F]{4}|["\\/bfnrt]))+')
 # as Python writes none: for what needs no escape, and with capital letters
 _UNUSUAL_ESCAPE: Final = re.compile(rb"\\(?:/|u00[0-7]|u[0-9a-f]*[A-F])")
+# as Python writes them in texts without any other character beyond ASCII
+_ESCAPE_BEYOND_ASCII: Final = re.compile(rb"\\u(?!00[0-7])")
 # forms that are searched for one by one; more, by an expression for many at once
 _FEW_FORMS: Final = 8
 # of which the expression has this much of each, and as many as its automaton has room for
@@ -48,7 +50,7 @@ class SecretBytes:
         return any(
             self._is_in_piece(memoryview(_ESCAPES.sub(_unescaped, piece)))
             for piece in pieces
-            if _UNUSUAL_ESCAPE.search(piece)
+            if _UNUSUAL_ESCAPE.search(piece) or (not piece.isascii() and _ESCAPE_BEYOND_ASCII.search(piece))
         )
 
     def _is_in_piece(self, piece: memoryview) -> bool:

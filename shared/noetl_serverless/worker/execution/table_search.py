@@ -23,6 +23,7 @@ from ...tables.leaves import Leaf, leaves
 from ...tables.rows import values_of
 from ...tables.stream import readable
 from ...tables.table import CHUNK_ROWS, Table, parts_of
+from ...telemetry.secret_forms import spellings
 from ...telemetry.secret_texts import SecretTexts
 from .secret_bytes import SecretBytes
 
@@ -43,7 +44,7 @@ class ShownSecrets:
         self.texts = texts
         self.numbers = texts.numbers
         self.in_bytes = SecretBytes(texts.forms)
-        spelled = {spelling for number in self.numbers for spelling in _spellings(number)}
+        spelled = {spelling for number in self.numbers for spelling in spellings(number)}
         self._in_json = SecretBytes({*texts.forms, *spelled})
         # of bytes whose base64 has the longest form, and a multiple of three
         self._overlap = 3 * max(map(len, texts.forms), default=0) + 3
@@ -101,19 +102,6 @@ def _digits_in(kind: pyarrow.DataType) -> int:
 
     is_near = t.is_time(kind) or (t.is_timestamp(kind) and kind.unit in ("us", "ns"))
     return 6 if is_near else 7 if t.is_date32(kind) else 20
-
-
-def _spellings(number: int | float) -> Iterator[str]:
-    """In JSON."""
-    values = {number}
-    # of an integer that is too large for that
-    with suppress(OverflowError):
-        values.add(float(number))
-    for value in values:
-        try:
-            yield orjson.dumps(value).decode()
-        except TypeError:
-            yield str(value)
 
 
 class TableSearch:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import decimal
 import os
 from typing import Any
 
@@ -13,7 +14,7 @@ from noetl_serverless.tables.mapped import MappedFile
 from noetl_serverless.tables.rows import values_of
 from noetl_serverless.tables.sealed import IN_MEMORY, FilesInMemory, memory_file
 from noetl_serverless.tables.stream import in_field, write_batches, write_table
-from noetl_serverless.tables.table import Table
+from noetl_serverless.tables.table import CHUNK_ROWS, Table
 from noetl_serverless.tables.value import read_value
 from noetl_serverless.telemetry.secret_texts import SecretTexts
 from noetl_serverless.worker.execution import table_search
@@ -357,6 +358,28 @@ def test_a_decimal_is_found_with_zeros_at_its_end() -> None:
     assert list(after) == [{"v": {"n": "***"}}, {"v": {"n": 1.0}}]
 
 
+@pytest.mark.parametrize(
+    ("secret", "kind", "value", "document"),
+    [
+        ("1234567.00", pa.decimal128(12, 0), 1234567, "1234567"),
+        (1234567.0, pa.decimal64(12, 0), 1234567, "1234567"),
+        (10**17, pa.float64(), 1e17, "1e17"),
+        ("100000000000000000", pa.decimal128(20, 1), 10**17, "100000000000000000.0"),
+        (12345.5, pa.decimal64(12, 2), decimal.Decimal("12345.50"), "12345.50"),
+    ],
+    ids=str,
+)
+def test_a_number_is_found_as_an_integer_and_as_a_float(
+    secret: Any, kind: pa.DataType, value: Any, document: str
+) -> None:
+    texts = SecretTexts([secret])
+    columns = pa.table({"v": pa.array([value], kind), "l": pa.array([[value]], pa.list_(kind))})
+    after = masked_tables(table(columns), texts, IN_MEMORY)
+    assert list(after) == [{"v": "***", "l": ["***"]}]
+    after = masked_tables(table(with_form("json", [f'{{"a": {document}}}'])), texts, IN_MEMORY)
+    assert list(after) == [{"v": {"a": "***"}}]
+
+
 @pytest.mark.parametrize("kind", [pa.decimal32(8, 0), pa.decimal64(12, 2), pa.uint16()], ids=str)
 def test_numbers_are_looked_for_in_every_width(kind: pa.DataType) -> None:
     after = masked_tables(table({"v": pa.array([1, 54321], kind)}), SecretTexts([54321]), IN_MEMORY)
@@ -443,6 +466,48 @@ def test_a_masked_column_of_runs_takes_no_more_room() -> None:
     after = masked(rows)
     assert "***" in after[699]["v"]
     assert after.file.size < 3 * rows.file.size
+
+
+def test_the_runs_of_a_masked_column_are_numbered_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    numbered = 0
+    decoded = compute.run_end_decode
+
+    def counted(runs: pa.RunEndEncodedArray) -> pa.Array:
+        nonlocal numbered
+        numbered += len(runs.values)
+        return decoded(runs)
+
+    monkeypatch.setattr(compute, "run_end_decode", counted)
+    count = 50_000
+    ends = pa.array(range(3, 3 * count + 1, 3), pa.int32())
+    values = [SECRET if number % 9 == 0 else f"text {number}" for number in range(count)]
+    column = pa.RunEndEncodedArray.from_arrays(ends, pa.array(values)).slice(1, 3 * count - 2)
+    rows = table({"v": column})
+    after = masked(rows)
+    assert [row["v"] for row in after] == [TEXTS.text(row["v"]) for row in rows]
+    assert numbered <= count + 3 * count // CHUNK_ROWS + 1, f"{count} runs were numbered {numbered} times"
+
+
+def test_a_dense_union_beside_a_secret_takes_no_more_room() -> None:
+    count = 5 * CHUNK_ROWS
+    places = pa.array([row // 2 for row in range(count)], pa.int32())
+    items = [pa.array([f"text {number}" for number in range(count // 2)]), pa.array(range(count // 2))]
+    union = pa.UnionArray.from_dense(pa.array([row % 2 for row in range(count)], pa.int8()), places, items)
+    nested = pa.ListArray.from_arrays(pa.array(range(count + 1), pa.int32()), union)
+    rows = table({"u": union, "l": nested, "t": [SECRET] + ["x"] * (count - 1)})
+    after = masked(rows)
+    assert after.schema == rows.schema, "what holds no secret keeps its type"
+    # of a batch, the first slice has all values
+    assert after.file.size < 2 * rows.file.size
+    for place in (0, 1, CHUNK_ROWS, count - 1):
+        assert after[place] == {**rows[place], "t": "x" if place else "***"}
+
+
+def test_extensions_in_runs_stay_what_they_are_beside_a_secret() -> None:
+    uuids = pa.ExtensionArray.from_storage(pa.uuid(), pa.array([bytes(16), None], pa.binary(16)))
+    runs = pa.RunEndEncodedArray.from_arrays(pa.array([2, 3], pa.int32()), uuids)
+    rows = table({"u": runs, "t": ["x", SECRET, "y"]})
+    assert [row["u"] for row in masked(rows)] == [row["u"] for row in rows]
 
 
 def test_a_large_binary_value_is_looked_through_in_pieces(monkeypatch: pytest.MonkeyPatch) -> None:

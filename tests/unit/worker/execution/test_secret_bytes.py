@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 import os
 
 import pytest
@@ -51,3 +52,18 @@ def test_a_secret_is_found_however_a_document_escapes_it(document: str, monkeypa
     monkeypatch.setattr(secret_bytes, "_DOCUMENT_BYTES", 64)
     for before in range(130):
         assert search.is_in_documents(b" " * before + document.encode()), f"after {before} bytes"
+
+
+def test_a_secret_is_found_of_which_a_document_escapes_a_part() -> None:
+    search = SecretBytes(["pässwörd-x1", r"p\u00e4ssw\u00f6rd-x1"])
+    for document in (r'{"a": "p\u00e4sswörd-x1"}', r'{"a": "pässw\u00f6rd-x1"}'):
+        assert search.is_in_documents(document.encode()), f"in {document}"
+
+
+def test_documents_without_escapes_or_with_those_of_python_alone_are_not_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(secret_bytes, "_unescaped", lambda _: pytest.fail("the escapes are replaced"))
+    search = SecretBytes(["pässwörd-x1"])
+    for text in ("Grüße, 漢字\n", "ä\u2028😀"):
+        for is_ascii in (False, True):
+            document = json.dumps({"a": text}, ensure_ascii=is_ascii)
+            assert not search.is_in_documents(document.encode()), f"in {document}"
