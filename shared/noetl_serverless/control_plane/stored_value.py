@@ -22,9 +22,10 @@ from ..tables.mapped import MappedFile
 from ..tables.media_types import MEDIA_TYPES, form_named
 from ..tables.sizes import OBJECTS, least_of_rows
 from ..tables.table import Table
-from ..tables.value import read_value
+from ..tables.value import TooMuchJson, read_value
 from .accumulated import Parts, as_json, files_in
 from .content import checked, store_of
+from .converted import MAX_JSON_BYTES
 
 # of Python objects, at least, of tables that cannot be one
 LISTED_BYTES: Final = 256 * MIB
@@ -34,8 +35,8 @@ _OUT_OF_FILES: Final = (errno.EMFILE, errno.ENFILE)
 async def value_of(stores: ResultStores, result: StoredResult, scratch: str) -> Any:
     """Of JSON, or of Arrow. `scratch`: the folder of the file, or empty for that of the system.
 
-    Raises NotAcceptable for bytes that are not of its type, ReferenceNotAvailable, ResultStoreUnavailable, and
-    Unavailable if there is no room.
+    Raises NotAcceptable for bytes that are not of its type, and for too much JSON beside tables, ReferenceNotAvailable,
+    ResultStoreUnavailable, and Unavailable if there is no room.
     """
     store = store_of(stores, result)
     if form_named(result.content_type) == "json":
@@ -53,7 +54,12 @@ async def value_of(stores: ResultStores, result: StoredResult, scratch: str) -> 
             raise _no_room(error) from error
         mapped = MappedFile(os.dup(file.fileno()), result.bytes)
     try:
-        return await asyncio.to_thread(read_value, mapped)
+        return await asyncio.to_thread(read_value, mapped, MAX_JSON_BYTES)
+    except TooMuchJson as error:
+        raise NotAcceptable(
+            f"{result.ref} cannot be converted: beside its tables {error}. It can be had as {result.content_type}",
+            available=[result.content_type],
+        ) from error
     except ValueError as error:
         raise NotAcceptable(f"{result.ref} is not what its type says: {error}", available=[]) from error
 

@@ -11,7 +11,7 @@ import pyarrow as pa
 import pytest
 
 from noetl_serverless.tables.export import Batches, NoTable, pieces
-from noetl_serverless.tables.invalid import RowTooLarge
+from noetl_serverless.tables.invalid import InvalidTable, RowTooLarge
 from noetl_serverless.tables.mapped import MappedFile
 from noetl_serverless.tables.media_types import Form
 from noetl_serverless.tables.sealed import memory_file
@@ -131,3 +131,13 @@ def test_a_text_that_would_take_too_much_memory_is_refused(form: Form, monkeypat
     batch = pa.record_batch([pa.array(range(2)), pa.array(["x", "x" * 2_000_000])], names=["n", "text"])
     with pytest.raises(RowTooLarge, match="row 1, column 'text': as a value the row takes at least 1 MiB"):
         list(pieces(Batches(batch.schema, iter([batch])), form))
+
+
+@pytest.mark.parametrize("is_first", [True, False])
+def test_what_is_nested_too_deeply_is_refused(is_first: bool) -> None:
+    deep: Any = 1
+    for _ in range(1000):
+        deep = [deep]
+    value = {"rows": [{"a": deep}]} if is_first else {"rows": [{"a": 1}], "deep": deep}
+    with pytest.raises(InvalidTable, match="nested too deeply"):
+        list(pieces(value, "csv", is_json=is_first))
