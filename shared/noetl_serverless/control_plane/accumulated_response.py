@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Mapping
 from typing import Any, Final
 from urllib.parse import quote
 
@@ -35,10 +36,17 @@ BEGINNING_BYTES: Final = 64 * KIB
 
 
 async def accumulated_response(
-    request: Request, stores: ResultStores, result: StoredResult, scratch: str, *, streams: bool
+    request: Request,
+    stores: ResultStores,
+    result: StoredResult,
+    scratch: str,
+    document: Mapping[str, Any] | None = None,
+    *,
+    streams: bool,
 ) -> Response:
     """The answer to GET or HEAD: the whole value as JSON, of a length that is not known before, so that no range of it
-    can be asked for. `scratch`: the folder for files; `streams`: as of `content`.
+    can be asked for. `scratch`: the folder for files; `document`: what names the parts, if it has been read; `streams`:
+    as of `content`.
 
     Raises ReferenceNotAvailable, AnswerTooLarge, NotAcceptable and ResultStoreUnavailable.
     """
@@ -47,7 +55,8 @@ async def accumulated_response(
     headers = {**headers, "content-type": MEDIA_TYPES["json"], "accept-ranges": "none"}
     if (answer := not_modified(request, headers)) is not None:
         return answer
-    document = await accumulated_document(stores, result, scratch)
+    if document is None:
+        document = await accumulated_document(stores, result, scratch)
     # for whoever makes a table of the JSON: it does not show which of its tables is the whole one
     headers[ACCUMULATED_HEADER] = ",".join(quote(name, safe="") for name in document[COLLECTED])
     if request.method == "HEAD":

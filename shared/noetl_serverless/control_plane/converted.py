@@ -76,6 +76,11 @@ async def converted(request: Request, given: Given, table: str | None, *, stream
     return StreamingResponse(chained(first, rest), headers=headers)
 
 
+def is_wanted_as_stored(request: Request, stored: str) -> bool:
+    """Whether it is, in whatever forms it can be had."""
+    return _best(request, list(dict.fromkeys([stored, *MEDIA_TYPES.values()]))) == stored
+
+
 def _forms(given: Given) -> list[Form]:
     """Those that can be had here, of what may be a table."""
     form = form_named(given.content_type)

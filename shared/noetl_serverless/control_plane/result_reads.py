@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import base64
 import binascii
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from functools import partial
-from typing import Final
+from typing import Any, Final
 from urllib.parse import quote, urlencode
 
 import orjson
@@ -160,14 +160,17 @@ async def url(call: Call) -> ResultUrl:
 async def _content(call: Call, result: StoredResult, table: str | None) -> Response:
     services = call.services
     stores = services.results()
+    is_accumulated = is_manifest(result)
+    document: Mapping[str, Any] | None = None
     if table is not None or "accept" in call.request.headers:
-        from .converted import Given, converted
+        from .converted import Given, converted, is_wanted_as_stored
         from .stored_value import accumulated_value, value_of
 
         content_type, size = result.content_type, result.bytes
         load = partial(value_of, stores, result, services.scratch)
         accumulated: Sequence[str] = ()
-        if is_manifest(result):
+        # else it is read where it is known to have changed since it was given
+        if is_accumulated and (table is not None or not is_wanted_as_stored(call.request, JSON)):
             document = await accumulated_document(stores, result, services.scratch)
             accumulated = list(document[COLLECTED])
             content_type, size, load = (
@@ -175,21 +178,22 @@ async def _content(call: Call, result: StoredResult, table: str | None) -> Respo
                 size + size_of(document),
                 partial(accumulated_value, stores, document, services.scratch),
             )
-        given = Given(
-            ref=result.ref,
-            title=result.title,
-            content_type=content_type,
-            bytes=size,
-            sha256=result.sha256,
-            load=load,
-            accumulated=accumulated,
-        )
-        found = await converted(call.request, given, table, streams=services.streams_answers)
-        if found is not None:
-            return found
-    if is_manifest(result):
+        if document is not None or not is_accumulated:
+            given = Given(
+                ref=result.ref,
+                title=result.title,
+                content_type=content_type,
+                bytes=size,
+                sha256=result.sha256,
+                load=load,
+                accumulated=accumulated,
+            )
+            found = await converted(call.request, given, table, streams=services.streams_answers)
+            if found is not None:
+                return found
+    if is_accumulated:
         return await accumulated_response(
-            call.request, stores, result, services.scratch, streams=services.streams_answers
+            call.request, stores, result, services.scratch, document, streams=services.streams_answers
         )
     return await content_response(call.request, stores, result, streams=services.streams_answers)
 

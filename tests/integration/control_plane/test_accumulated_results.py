@@ -15,7 +15,7 @@ import pytest
 from tests.integration.control_plane.conftest import Answer, Client, FakeWorker
 from tests.integration.control_plane.test_put_results import objects, put_content
 
-from noetl_serverless.control_plane import accumulated, converted, stored_value
+from noetl_serverless.control_plane import accumulated, accumulated_response, converted, stored_value
 from noetl_serverless.playbook.views import COLLECTED
 from noetl_serverless.results.accumulated import MANIFEST_TYPE
 from noetl_serverless.results.files import ResultFiles
@@ -147,6 +147,30 @@ async def test_of_several_fields_that_were_accumulated_one_is_named(
     assert (refused.status, refused.json["tables"]) == (400, ["rows", "a", "b"]), refused.body
     assert "2 fields were accumulated: a, b" in refused.json["detail"]
     assert (await user.call("GET", path)).headers["noetl-accumulated"] == "a,b"
+
+
+@pytest.mark.parametrize("accept", [None, "*/*", "application/json", "text/csv;q=0.1, */*", "text/csv"])
+async def test_what_names_the_parts_is_read_once_and_not_for_what_is_known(
+    user: Client, hands: FakeWorker, stored: Stored, monkeypatch: pytest.MonkeyPatch, accept: str | None
+) -> None:
+    parts = await stored.parts([small(1)])
+    await report(hands, stored, {"rest": {"t": small(1)}, COLLECTED: {"all": stored.manifest(parts)}})
+    count = 0
+
+    def counted(*arguments: Any) -> dict[str, Any]:
+        nonlocal count
+        count += 1
+        return accumulated.document_of(*arguments)
+
+    monkeypatch.setattr(accumulated_response, "document_of", counted)
+    path = f"/api/result/{stored.execution_id}/first?resolve=true"
+    headers = {} if accept is None else {"accept": accept}
+    answer = await user.call("GET", path, headers=headers)
+    assert (answer.status, count) == (200, 1), f"it is read {count} times"
+    if accept == "text/csv":
+        return
+    again = await user.call("GET", path, headers={**headers, "if-none-match": answer.headers["etag"]})
+    assert (again.status, count) == (304, 1), "it is read though nothing has changed"
 
 
 def categories(page: int) -> Table:
