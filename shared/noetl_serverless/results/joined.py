@@ -10,9 +10,9 @@ from functools import partial
 from typing import Any, Self
 
 from ..tables.mapped import MappedFile
+from ..tables.sealed import NewFiles
 from ..tables.stream import StreamWriter
 from ..tables.table import Table
-from .files import ResultFiles
 
 
 def _any_size(table: Table) -> None:
@@ -20,7 +20,7 @@ def _any_size(table: Table) -> None:
 
 
 async def joined(
-    parts: AsyncIterator[Sequence[Any]], files: ResultFiles, check_rows: Callable[[Table], None] = _any_size
+    parts: AsyncIterator[Sequence[Any]], files: NewFiles, check_rows: Callable[[Table], None] = _any_size
 ) -> Any:
     """One table, in a file of `files`, if all parts are tables with the same columns; else one list of all their items,
     of tables the rows. A single table is given as it is. `check_rows`: called before the rows of a table become items;
@@ -37,7 +37,7 @@ async def joined(
 class _Joined:
     """What has been joined until now: `_first` alone, a table that grows, or a list."""
 
-    def __init__(self, files: ResultFiles, check_rows: Callable[[Table], None]) -> None:
+    def __init__(self, files: NewFiles, check_rows: Callable[[Table], None]) -> None:
         self._files = files
         self._check_rows = check_rows
         self._first: Table | None = None
