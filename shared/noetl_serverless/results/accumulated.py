@@ -21,7 +21,6 @@ from ..tables.media_types import MANIFEST_WITH_TABLES
 from ..tables.table import Table
 from ..uri import ResultUri
 from .files import ResultFiles
-from .joined import joined
 
 MANIFEST_TYPE: Final = "application/vnd.noetl.manifest+json"
 # both forms of the object that names the parts
@@ -74,6 +73,8 @@ async def parts_of(manifest: Mapping[str, Any], load: Load) -> AsyncIterator[Any
 async def whole(manifest: Mapping[str, Any], parts: AsyncIterator[Any], files: ResultFiles) -> Any:
     """The value: a list, an object, or a table where all parts are tables with the same columns."""
     if manifest["strategy"] != MERGE:
+        from .joined import joined
+
         return await joined(parts, files)
     merged: dict[str, Any] = {}
     async for part in parts:
