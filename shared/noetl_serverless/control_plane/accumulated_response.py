@@ -39,12 +39,14 @@ async def accumulated_response(
     stores: ResultStores,
     result: StoredResult,
     scratch: str,
+    document: Mapping[str, Any] | None = None,
     *,
     streams: bool,
     fields: Sequence[str] = (),
 ) -> Response:
     """The answer to GET or HEAD: the whole value as JSON, of a length that is not known before, so that no range of it
-    can be asked for. `scratch`: the folder for files; `streams`: as of `content`; `fields`: see `fields_of`.
+    can be asked for. `scratch`: the folder for files; `document`: what names the parts, if it has been read; `streams`:
+    as of `content`; `fields`: see `fields_of`.
 
     Raises ReferenceNotAvailable, AnswerTooLarge, NotAcceptable and ResultStoreUnavailable.
     """
@@ -53,7 +55,8 @@ async def accumulated_response(
     headers = {**headers, "content-type": MEDIA_TYPES["json"], "accept-ranges": "none"}
     if (answer := not_modified(request, headers)) is not None:
         return answer
-    document = await accumulated_document(stores, result, scratch)
+    if document is None:
+        document = await accumulated_document(stores, result, scratch)
     headers = with_accumulated(headers, fields_of(document, fields))
     if request.method == "HEAD":
         return head(headers)

@@ -58,7 +58,8 @@ async def converted(request: Request, given: Given, table: str | None, *, stream
         return answer
     try:
         value = await given.load()
-        pieces, first = await asyncio.to_thread(_begun, value, form, table, given.accumulated)
+        is_json = form_named(given.content_type) == "json" and not given.accumulated
+        pieces, first = await asyncio.to_thread(_begun, value, form, table, given.accumulated, is_json)
     except _NoTable as error:
         if table is not None or error.tables:
             raise InvalidRequest(f"{error}: choose one with `table`", tables=error.tables) from error
@@ -73,6 +74,11 @@ async def converted(request: Request, given: Given, table: str | None, *, stream
     if not streams:
         return Response(await whole(chained(first, rest)), headers=headers)
     return StreamingResponse(chained(first, rest), headers=headers)
+
+
+def is_wanted_as_stored(request: Request, stored: str) -> bool:
+    """Whether it is, in whatever forms it can be had."""
+    return _best(request, list(dict.fromkeys([stored, *MEDIA_TYPES.values()]))) == stored
 
 
 def _forms(given: Given) -> list[Form]:
@@ -125,12 +131,14 @@ class _NoTable(Exception):
         self.tables = list(tables)
 
 
-def _begun(value: Any, form: Form, table: str | None, accumulated: Sequence[str] = ()) -> tuple[Iterator[bytes], bytes]:
+def _begun(
+    value: Any, form: Form, table: str | None, accumulated: Sequence[str] = (), is_json: bool = False
+) -> tuple[Iterator[bytes], bytes]:
     """The pieces, and the first of them, for which what has no such form fails. Raises _NoTable and ValueError."""
     from ..tables.export import NoTable, pieces
 
     try:
-        found = pieces(value, form, table, accumulated)
+        found = pieces(value, form, table, accumulated, is_json=is_json)
         return found, next(found, b"")
     except NoTable as error:
         raise _NoTable(str(error), error.tables) from error

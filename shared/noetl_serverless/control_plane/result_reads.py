@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import base64
 import binascii
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from functools import partial
-from typing import Final
+from typing import Any, Final
 from urllib.parse import quote, urlencode
 
 import orjson
@@ -169,16 +169,19 @@ async def _content(call: Call, result: StoredResult, table: str | None) -> Respo
     services = call.services
     stores = services.results()
     fields: Sequence[str] = ()
+    is_accumulated = is_manifest(result)
+    document: Mapping[str, Any] | None = None
     if _may_be_converted(call, table):
-        from .converted import MAX_JSON_BYTES, Given, converted
+        from .converted import MAX_JSON_BYTES, Given, converted, is_wanted_as_stored
         from .stored_value import accumulated_value, value_of
 
-        if is_manifest(result) or (result.put_by is None and form_named(result.content_type) in ("json", "arrow")):
+        if is_accumulated or (result.put_by is None and form_named(result.content_type) in ("json", "arrow")):
             fields = await accumulated_fields(services, _owner_of(result), result.of_step)
         content_type, size = result.content_type, result.bytes
         load = partial(value_of, stores, result, services.scratch)
         accumulated = fields
-        if is_manifest(result):
+        # else it is read where it is known to have changed since it was given
+        if is_accumulated and (table is not None or not is_wanted_as_stored(call.request, JSON)):
             document = await accumulated_document(stores, result, services.scratch)
             accumulated = fields_of(document, fields)
             content_type, size, load = (
@@ -186,21 +189,22 @@ async def _content(call: Call, result: StoredResult, table: str | None) -> Respo
                 await json_size_of(document, result, stores, MAX_JSON_BYTES),
                 partial(accumulated_value, stores, document, services.scratch),
             )
-        given = Given(
-            ref=result.ref,
-            title=result.title,
-            content_type=content_type,
-            bytes=size,
-            sha256=result.sha256,
-            load=load,
-            accumulated=accumulated,
-        )
-        found = await converted(call.request, given, table, streams=services.streams_answers)
-        if found is not None:
-            return found
-    if is_manifest(result):
+        if document is not None or not is_accumulated:
+            given = Given(
+                ref=result.ref,
+                title=result.title,
+                content_type=content_type,
+                bytes=size,
+                sha256=result.sha256,
+                load=load,
+                accumulated=accumulated,
+            )
+            found = await converted(call.request, given, table, streams=services.streams_answers)
+            if found is not None:
+                return found
+    if is_accumulated:
         return await accumulated_response(
-            call.request, stores, result, services.scratch, streams=services.streams_answers, fields=fields
+            call.request, stores, result, services.scratch, document, streams=services.streams_answers, fields=fields
         )
     return await content_response(call.request, stores, result, streams=services.streams_answers, accumulated=fields)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import errno
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any, Final
 
 import orjson
@@ -15,17 +15,17 @@ from ..limits import MIB
 from ..playbook.views import COLLECTED
 from ..results.accumulated import MERGE
 from ..results.content import temporary_file
-from ..results.files import ResultFiles
+from ..results.joined import joined
 from ..results.stores import ResultStores
 from ..store.results import StoredResult
 from ..tables.mapped import MappedFile
 from ..tables.media_types import MEDIA_TYPES, form_named
 from ..tables.sizes import OBJECTS, least_of_rows
-from ..tables.stream import StreamWriter
 from ..tables.table import Table
-from ..tables.value import read_value
+from ..tables.value import TooMuchJson, read_value
 from .accumulated import Parts, as_json, files_in
 from .content import checked, store_of
+from .converted import MAX_JSON_BYTES
 
 # of Python objects, at least, of tables that cannot be one
 LISTED_BYTES: Final = 256 * MIB
@@ -35,8 +35,8 @@ _OUT_OF_FILES: Final = (errno.EMFILE, errno.ENFILE)
 async def value_of(stores: ResultStores, result: StoredResult, scratch: str) -> Any:
     """Of JSON, or of Arrow. `scratch`: the folder of the file, or empty for that of the system.
 
-    Raises NotAcceptable for bytes that are not of its type, ReferenceNotAvailable, ResultStoreUnavailable, and
-    Unavailable if there is no room.
+    Raises NotAcceptable for bytes that are not of its type, and for too much JSON beside tables, ReferenceNotAvailable,
+    ResultStoreUnavailable, and Unavailable if there is no room.
     """
     store = store_of(stores, result)
     if form_named(result.content_type) == "json":
@@ -54,7 +54,12 @@ async def value_of(stores: ResultStores, result: StoredResult, scratch: str) -> 
             raise _no_room(error) from error
         mapped = MappedFile(os.dup(file.fileno()), result.bytes)
     try:
-        return await asyncio.to_thread(read_value, mapped)
+        return await asyncio.to_thread(read_value, mapped, MAX_JSON_BYTES)
+    except TooMuchJson as error:
+        raise NotAcceptable(
+            f"{result.ref} cannot be converted: beside its tables {error}. It can be had as {result.content_type}",
+            available=[result.content_type],
+        ) from error
     except ValueError as error:
         raise NotAcceptable(f"{result.ref} is not what its type says: {error}", available=[]) from error
 
@@ -70,71 +75,23 @@ async def accumulated_value(stores: ResultStores, document: Mapping[str, Any], s
 
 
 async def _one_of(parts: Parts, name: str, scratch: str) -> Any:
-    """One table, or one list: of tables with other columns, and of what is none, beginning with the first such part, so
-    that none of them stays open."""
-    table: _Growing | None = None
-    listed: _Listed | None = None
-    async for part in parts.values():
-        if listed is None and isinstance(part, Table) and (table is None or table.has_columns_of(part)):
-            table = table or _Growing(part, files_in(scratch))
-            await asyncio.to_thread(table.add, part)
-            continue
-        if listed is None:
-            listed = _Listed(name)
-            if table is not None:
-                await asyncio.to_thread(listed.add, await asyncio.to_thread(table.table))
-        await asyncio.to_thread(listed.add, part)
-    if listed is not None:
-        return listed.items
-    return [] if table is None else await asyncio.to_thread(table.table)
+    try:
+        with as_json(f"the field {name!r:.200}"):
+            return await joined(parts.values(), files_in(scratch), _ListedRows(name).check)
+    except OSError as error:
+        raise _no_room(error) from error
 
 
-class _Growing:
-    """A table of the rows of others, of which one at a time is open."""
-
-    def __init__(self, first: Table, files: ResultFiles) -> None:
-        self._schema_digest = first.schema_digest
-        try:
-            self._file = MappedFile(files.open_on_disk(), 0)
-        except OSError as error:
-            raise _no_room(error) from error
-        self._writer = StreamWriter(self._file.fileno(), first.schema)
-
-    def has_columns_of(self, part: Table) -> bool:
-        return self._schema_digest == part.schema_digest
-
-    def add(self, part: Table) -> None:
-        try:
-            for batch in part.batches():
-                self._writer.write(batch)
-        except OSError as error:
-            raise _no_room(error) from error
-
-    def table(self) -> Table:
-        try:
-            self._file.size = self._writer.finish().bytes
-        except OSError as error:
-            raise _no_room(error) from error
-        return Table(self._file)
-
-
-class _Listed:
-    """The items of lists and tables, of tables up to a limit."""
+class _ListedRows:
+    """Of tables that have to be a list, up to a limit."""
 
     def __init__(self, name: str) -> None:
-        self.items: list[Any] = []
         self._name = name
         self._size = 0
 
-    def add(self, part: Sequence[Any]) -> None:
-        """Raises AnswerTooLarge and NotAcceptable."""
-        with as_json(f"the field {self._name!r:.200}"):
-            if isinstance(part, Table):
-                self._size += sum(least_of_rows(batch, 0, batch.num_rows, OBJECTS) for batch in part.batches())
-                self._check()
-            self.items += part
-
-    def _check(self) -> None:
+    def check(self, table: Table) -> None:
+        """Raises AnswerTooLarge and InvalidTable."""
+        self._size += sum(least_of_rows(batch, 0, batch.num_rows, OBJECTS) for batch in table.batches())
         if self._size > LISTED_BYTES:
             raise AnswerTooLarge(
                 f"{self._name!r:.200} has tables with other columns than its other parts, which as lists have at least "

@@ -13,15 +13,11 @@ A result in which there is such a value is an object with the rest of its fields
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
-from functools import partial
 from typing import Any, Final
 
 from ..playbook.views import ACCUMULATED, COLLECTED, REST_ONLY
-from ..tables.mapped import MappedFile
 from ..tables.media_types import MANIFEST_WITH_TABLES
-from ..tables.stream import write_batches
 from ..tables.table import Table
 from ..uri import ResultUri
 from .files import ResultFiles
@@ -63,19 +59,27 @@ async def leaves(
             yield part["index"], value
 
 
-async def whole(manifest: Mapping[str, Any], load: Load, files: ResultFiles) -> Any:
+async def parts_of(manifest: Mapping[str, Any], load: Load) -> AsyncIterator[Any]:
+    """The values of all parts in order, and the rest: lists and tables, or objects where these are merged."""
+    kinds = dict if manifest["strategy"] == MERGE else list | Table
+    async for _, value in leaves(_owner(manifest), load, manifest["parts"]):
+        if not isinstance(value, kinds):
+            raise TypeError(f"a part of what '{manifest['strategy']}' joins is of type {type(value).__name__}")
+        yield value
+    if rest := manifest.get("rest"):
+        yield rest
+
+
+async def whole(manifest: Mapping[str, Any], parts: AsyncIterator[Any], files: ResultFiles) -> Any:
     """The value: a list, an object, or a table where all parts are tables with the same columns."""
-    found = [value async for _, value in leaves(_owner(manifest), load, manifest["parts"])]
-    rest = manifest.get("rest")
-    if manifest["strategy"] == MERGE:
-        merged: dict[str, Any] = {}
-        for part in found:
-            merged.update(part)
-        merged.update(rest or {})
-        return merged
-    if found and not rest and (tables := of_one_schema(found)):
-        return tables[0] if len(tables) == 1 else await asyncio.to_thread(joined, tables, files)
-    return [item for part in (*found, rest or ()) for item in part]
+    if manifest["strategy"] != MERGE:
+        from .joined import joined
+
+        return await joined(parts, files)
+    merged: dict[str, Any] = {}
+    async for part in parts:
+        merged.update(part)
+    return merged
 
 
 async def items(manifest: Mapping[str, Any], load: Load, start: int, end: int) -> list[Any]:
@@ -90,20 +94,3 @@ async def items(manifest: Mapping[str, Any], load: Load, start: int, end: int) -
 
 def _owner(manifest: Mapping[str, Any]) -> str:
     return ResultUri.parse(manifest["ref"]).execution_id
-
-
-def of_one_schema(parts: Sequence[Any]) -> list[Table]:
-    """The parts, if all of them are tables with the same columns; else none."""
-    tables = [part for part in parts if isinstance(part, Table)]
-    if len(tables) < len(parts) or len({table.schema_digest for table in tables}) > 1:
-        return []
-    return tables
-
-
-def joined(tables: Sequence[Table], files: ResultFiles) -> Table:
-    """One table, in a file. Raises OSError if there is no room."""
-    file = MappedFile(files.open(sum(table.file.size for table in tables)), 0)
-    batches = (batch for table in tables for batch in table.batches())
-    extend = partial(files.extend, file.fileno())
-    file.size = write_batches(file.fileno(), tables[0].schema, batches, extend=extend).bytes
-    return Table(file)

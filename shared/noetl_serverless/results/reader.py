@@ -7,7 +7,7 @@ import hashlib
 import os
 import tempfile
 from collections import OrderedDict
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from functools import partial
@@ -28,7 +28,7 @@ from ..tables.sealed import sealed, sealed_file
 from ..tables.table import InvalidTable
 from ..tables.value import read_value, tables_in
 from ..telemetry import metrics
-from .accumulated import base_of, is_accumulated, items, whole
+from .accumulated import base_of, is_accumulated, items, parts_of, whole
 from .files import ResultFiles
 from .reference import ResultRef, ResultUri
 from .retry import retry_while_away
@@ -175,8 +175,10 @@ class Resolver:
             return value
         if is_accumulated(ref):
             # of its parts, some may be in the cache
-            with _manifest_of(ref):
-                return await whole(ref, self.load, self._files)
+            try:
+                return await whole(ref, self._parts_of(ref), self._files)
+            except InvalidTable as error:
+                raise ReferenceNotAvailable(f"a table in {ref.get('ref')}: {error}", "changed") from error
         if COLLECTED in ref:
             return await self._load_collected(ref)
         reference = _validated(ref)
@@ -185,6 +187,12 @@ class Resolver:
         value = await self._load_json(reference)
         self._put(_identity(ref), value, reference.meta.bytes)
         return value
+
+    async def _parts_of(self, ref: dict[str, Any]) -> AsyncIterator[Any]:
+        """What goes wrong where they are joined is not said to be wrong with the manifest."""
+        with _manifest_of(ref):
+            async for part in parts_of(ref, self.load):
+                yield part
 
     async def _load_collected(self, ref: dict[str, Any]) -> Any:
         """All of a result of which something was accumulated, or the rest."""

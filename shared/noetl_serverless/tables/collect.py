@@ -44,16 +44,12 @@ def collect(
         return {**rest(len(rows)), field: rows}
 
     def write(descriptor: int) -> int:
-        writer = StreamWriter(descriptor, schema, partial(files.extend, descriptor))
-        try:
+        with StreamWriter(descriptor, schema, partial(files.extend, descriptor)) as writer:
             count = 0
             for batch in chain(read, remaining):
                 writer.write(batch)
                 count += batch.num_rows
             return writer.finish(in_field(field, rest(count))).bytes
-        except BaseException:
-            writer.abort()
-            raise
 
     # whoever reads it may hand it on
     file = sealed_file(sum(map(size_of, read)), write, files.open)

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import io
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import chain
 from typing import TYPE_CHECKING, Any, Final
 
 from .csv_lines import csv_lines, csv_of_objects, header
 from .from_rows import typed_table
+from .holders import USUAL_NAME, Holders, TooManyPlaces
+from .invalid import InvalidTable
 from .json_lines import json_lines, json_text
-from .listed import has_table
 from .media_types import Form
 from .parquet_batches import written_batch, written_schema
 from .parquet_types import check_parquet
@@ -24,13 +26,9 @@ if TYPE_CHECKING:
 _PIECE_ROWS: Final = CHUNK_ROWS
 # of CSV: each row has a cell of each name, though few rows may have a value of it
 _PIECE_CELLS: Final = 20 * CHUNK_ROWS
-# the field in which tools have their rows
-USUAL_NAME: Final = "rows"
 # in a message
 MAX_NAMED: Final = 20
 HAVE_COLUMNS: Final[Sequence[Form]] = ("csv", "parquet", "arrow")
-# what may be a table, or have one in it
-_HOLDERS: Final = frozenset({Table, dict, list, tuple})
 
 
 class NoTable(ValueError):
@@ -49,32 +47,56 @@ class Batches:
     batches: Iterator[pyarrow.RecordBatch]
 
 
-def pieces(value: Any, form: Form, table: str | None = None, accumulated: Sequence[str] = ()) -> Iterator[bytes]:
+def pieces(
+    value: Any, form: Form, table: str | None = None, accumulated: Sequence[str] = (), *, is_json: bool = False
+) -> Iterator[bytes]:
     """`value`: JSON with tables in it, or `Batches`. As JSON all of it is given, in the other forms its table; `table`
-    names the one that is meant, by its place in the value: `a`, or `b.0`. `accumulated`: the fields that were, if any.
+    names the one that is meant, by its place in the value: `a`, or `b.0`. `accumulated`: the fields that were, if any;
+    `is_json`: it is known to have no tables that are no JSON.
 
     Raises NoTable, InvalidTable, and ValueError or a pyarrow.ArrowException for what has no form there.
     """
-    if table is None and form == "json":
-        chosen = value
-    else:
-        chosen = table_in(value, table, has_columns=form in HAVE_COLUMNS, accumulated=accumulated)
-    match form:
-        case "json":
-            return _ended(_json(chosen))
-        case "ndjson":
-            return _lines(chosen)
-        case "csv" if isinstance(chosen, list):
-            return _csv_of_list(chosen)
-        case _:
-            return _columns(_batches(chosen), form)
+    with _not_too_deep():
+        holders = Holders(value, is_json=is_json)
+        if table is None and form == "json":
+            chosen = value
+        else:
+            chosen = table_in(value, holders, table, has_columns=form in HAVE_COLUMNS, accumulated=accumulated)
+        match form:
+            case "json":
+                found = _ended(_json(chosen, holders))
+            case "ndjson":
+                found = _lines(chosen, holders)
+            case "csv" if isinstance(chosen, list):
+                found = _csv_of_list(chosen)
+            case _:
+                found = _columns(_batches(chosen), form)
+    return _checked(found)
 
 
-def items(value: Any, line: bytes = b"\n") -> Iterator[bytes]:
-    """The items of a table, or of a list with tables in it, as JSON, without the brackets. `line`: between the rows of
-    a table. Raises InvalidTable."""
+def items(value: Any) -> Iterator[bytes]:
+    """The items of a table, or of a list with tables in it, as JSON, without the brackets; a line for each row of a
+    table. Raises InvalidTable."""
+    return _items(value, Holders(value))
+
+
+@contextmanager
+def _not_too_deep() -> Iterator[None]:
+    try:
+        yield
+    except RecursionError:
+        raise InvalidTable("it is nested too deeply to be converted") from None
+
+
+def _checked(found: Iterator[bytes]) -> Iterator[bytes]:
+    with _not_too_deep():
+        yield from found
+
+
+def _items(value: Any, holders: Holders, line: bytes = b"\n") -> Iterator[bytes]:
+    """`line`: between the rows of a table."""
     separator = b""
-    if isinstance(value, Table | Batches) or _is_rows(value):
+    if isinstance(value, Table | Batches) or holders.is_rows(value):
         end = b"," + line
         for rows in _chunks(value, end):
             # the last comma is not written before more rows follow
@@ -83,11 +105,13 @@ def items(value: Any, line: bytes = b"\n") -> Iterator[bytes]:
         return
     for item in value:
         yield separator
-        yield from _json(item, line)
+        yield from _json(item, holders, line)
         separator = b","
 
 
-def table_in(value: Any, name: str | None, *, has_columns: bool = True, accumulated: Sequence[str] = ()) -> Any:
+def table_in(
+    value: Any, holders: Holders, name: str | None, *, has_columns: bool = True, accumulated: Sequence[str] = ()
+) -> Any:
     """The table of the value, or that with this name: a Table, Batches, or a list of objects. Of several, that in the
     field `rows` is meant; where something was accumulated, that, as `rows` may be the last page alone. `accumulated`:
     the fields that may be, of which the value may lack some. Not `has_columns`: the objects may have tables in them.
@@ -96,17 +120,20 @@ def table_in(value: Any, name: str | None, *, has_columns: bool = True, accumula
         if name is not None:
             raise NoTable(f"the result is a table, and has none that is called {name!r:.200}")
         return value
-    if name is None and not has_columns and _holds_tables(value):
+    if name is None and not has_columns and holders.holds_tables(value):
         return value
-    found = list(_named_tables(value))
+    try:
+        found = list(holders.named_tables())
+    except TooManyPlaces as error:
+        raise NoTable(f"the tables of the result cannot be found: {error}") from error
     if name is not None:
-        return _named(found, name, has_columns)
+        return _named(found, holders, name, has_columns)
     if there := [field for field in accumulated if isinstance(value, Mapping) and field in value]:
         within = _of_accumulated(found, there)
         if any(its == there[0] for its, _ in within):
-            return _named(found, there[0], has_columns)
+            return _named(found, holders, there[0], has_columns)
         found = within
-    found = [(its, table) for its, table in found if not _holds_tables(table)]
+    found = [(its, table) for its, table in found if not holders.holds_tables(table)]
     if not found:
         raise NoTable("the result is no table: it is no list of objects, and has none in a field")
     usual = [table for its, table in found if its == USUAL_NAME]
@@ -128,7 +155,7 @@ def _of_accumulated(found: Sequence[tuple[str, Any]], fields: Sequence[str]) -> 
     return within
 
 
-def _named(found: Sequence[tuple[str, Any]], name: str, has_columns: bool) -> Any:
+def _named(found: Sequence[tuple[str, Any]], holders: Holders, name: str, has_columns: bool) -> Any:
     names, listed = _listed(found)
     meant = [table for its, table in found if its == name]
     if not meant:
@@ -137,7 +164,7 @@ def _named(found: Sequence[tuple[str, Any]], name: str, has_columns: bool) -> An
     if len(meant) > 1:
         what = f"{name!r:.200} names {len(meant)} tables of the result, as there are fields with a dot in their names"
         raise NoTable(f"{what}: none of them can be had alone, and all can be had as JSON. There are {listed}", names)
-    if has_columns and _holds_tables(meant[0]):
+    if has_columns and holders.holds_tables(meant[0]):
         what = f"{name!r:.200} is a list of objects that have tables in them"
         raise NoTable(f"{what}: it has no columns, and can be had as JSON. There are {listed}", names)
     return meant[0]
@@ -147,38 +174,6 @@ def _listed(found: Sequence[tuple[str, Any]]) -> tuple[list[str], str]:
     """The names of tables, and the first of them in a message."""
     names = list(dict.fromkeys(name for name, _ in found))
     return names, ", ".join(names[:MAX_NAMED]) + (", ..." if len(names) > MAX_NAMED else "")
-
-
-def _named_tables(value: Any, place: tuple[str, ...] = ()) -> Iterator[tuple[str, Any]]:
-    """Tables by their places. A list of objects is one as well: a small result has it in the place of a table. One
-    whose objects have tables in them is named, too, as are these."""
-    if isinstance(value, Table) or _is_rows(value) or (value == [] and place in ((), (USUAL_NAME,))):
-        yield ".".join(place), value
-        return
-    if _holds_tables(value) and place:
-        yield ".".join(place), value
-    members = value.items() if isinstance(value, Mapping) else enumerate(value) if isinstance(value, list) else ()
-    for key, member in members:
-        if isinstance(member, Table | Mapping | list):
-            yield from _named_tables(member, (*place, str(key)))
-
-
-def _is_rows(value: Any) -> bool:
-    """Whether it is a list of objects without tables in them."""
-    return _are_objects(value) and not _have_tables(value)
-
-
-def _holds_tables(value: Any) -> bool:
-    """Whether it is a list of objects that have tables in them, such as the results of a loop."""
-    return _are_objects(value) and _have_tables(value)
-
-
-def _are_objects(value: Any) -> bool:
-    return isinstance(value, list) and bool(value) and all(isinstance(row, dict) for row in value)
-
-
-def _have_tables(rows: Sequence[Mapping[str, Any]]) -> bool:
-    return any(has_table(cell) for row in rows for cell in row.values() if type(cell) in _HOLDERS)
 
 
 def _batches(table: Any) -> Batches:
@@ -202,33 +197,33 @@ def _chunks(table: Any, end: bytes) -> Iterator[bytes]:
         first += batch.num_rows
 
 
-def _lines(table: Any) -> Iterator[bytes]:
-    if not _holds_tables(table):
+def _lines(table: Any, holders: Holders) -> Iterator[bytes]:
+    if not holders.holds_tables(table):
         yield from _chunks(table, b"\n")
         return
     for item in table:
-        yield from _json(item, b"")
+        yield from _json(item, holders, b"")
         yield b"\n"
 
 
-def _json(value: Any, line: bytes = b"\n") -> Iterator[bytes]:
+def _json(value: Any, holders: Holders, line: bytes = b"\n") -> Iterator[bytes]:
     """With the rows of tables, of which a few are in memory at once. `line`: between rows."""
-    if isinstance(value, Table | Batches) or _is_rows(value):
+    if isinstance(value, Table | Batches) or holders.is_rows(value):
         begin = b"[" + line
-        for rows in items(value, line):
+        for rows in _items(value, holders, line):
             yield begin + rows
             begin = b""
         yield b"[]" if begin else line + b"]"
-    elif isinstance(value, dict) and has_table(value):
+    elif isinstance(value, dict) and holders.has_table(value):
         separator = b"{"
         for key, member in value.items():
             yield separator + json_text(key) + b":"
-            yield from _json(member, line)
+            yield from _json(member, holders, line)
             separator = b","
         yield b"}"
-    elif isinstance(value, list) and has_table(value):
+    elif isinstance(value, list) and holders.has_table(value):
         yield b"["
-        yield from items(value, line)
+        yield from _items(value, holders, line)
         yield b"]"
     else:
         yield json_text(value)

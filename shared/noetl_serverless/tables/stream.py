@@ -10,9 +10,10 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, Self
 
 import orjson
 
@@ -30,6 +31,8 @@ VALUE: Final = b"noetl.value"
 BATCH_BYTES: Final = 16 * MIB
 # what a batch has beside its columns, about
 _HEADER_BYTES: Final = MIB // 16
+# that wait to be joined: each keeps the map of its file, and before Python 3.13 a descriptor with it
+_MAX_PENDING: Final = 256
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,20 +75,36 @@ def is_table(value: Any) -> bool:
 
 class StreamWriter:
     """Writes batches of one schema into an open file, from where it is. `extend`: called before each with the size that
-    the file is about to have; the descriptor may stand for another file afterwards."""
+    the file is about to have; the descriptor may stand for another file afterwards.
+
+    It writes in a `with` statement alone, within which the descriptor stays open: what is still in its buffer later
+    would be written to whatever file has the same number by then."""
 
     def __init__(self, file: int, schema: pyarrow.Schema, extend: Callable[[int], object] | None = None) -> None:
         import pyarrow
 
-        self._file = os.fdopen(file, "wb", buffering=MIB, closefd=False)
-        self._begin = self._file.tell()
+        self._descriptor = file
         self._extend = extend
         # what a producer keeps beside names and types, such as the index of pandas, is not the table's
         self._schema = pyarrow.schema([with_type(it, readable(it.type)) for it in schema])
-        self._writer = pyarrow.ipc.new_stream(self._file, self._schema)
         self._pending: list[pyarrow.RecordBatch] = []
         self._pending_bytes = 0
         self._rows = 0
+
+    def __enter__(self) -> Self:
+        import pyarrow
+
+        self._file = os.fdopen(self._descriptor, "wb", buffering=MIB, closefd=False)
+        self._begin = self._file.tell()
+        try:
+            self._writer = pyarrow.ipc.new_stream(self._file, self._schema)
+        except BaseException:
+            self._close()
+            raise
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._close()
 
     def write(self, batch: pyarrow.RecordBatch) -> None:
         """Raises OSError if there is no room."""
@@ -98,7 +117,7 @@ class StreamWriter:
                 self._flush()
             self._pending.append(part)
             self._pending_bytes += size
-            if is_alone or self._pending_bytes >= BATCH_BYTES:
+            if is_alone or self._pending_bytes >= BATCH_BYTES or len(self._pending) == _MAX_PENDING:
                 self._flush()
 
     def finish(self, value: Mapping[str, Any] | None = None) -> Written:
@@ -117,21 +136,19 @@ class StreamWriter:
         self._file.close()
         return Written(size, self._rows)
 
-    def abort(self) -> None:
-        """Leave the file as it is."""
-        self._file.close()
+    def _close(self) -> None:
+        # where it fails, what it was closed for is what counts; `finish` has written all before
+        with suppress(OSError):
+            self._file.close()
 
     def _flush(self) -> None:
-        import pyarrow
-
-        if not self._pending:
-            return
-        whole = self._pending[0] if len(self._pending) == 1 else pyarrow.concat_batches(self._pending)
+        pending = self._pending
         self._pending, self._pending_bytes = [], 0
-        if self._extend is not None:
-            self._file.flush()
-            self._extend(self._file.tell() + size_of(whole) + _HEADER_BYTES)
-        self._writer.write_batch(whole.cast(self._schema) if whole.schema != self._schema else whole)
+        for batch in _joined(pending):
+            if self._extend is not None:
+                self._file.flush()
+                self._extend(self._file.tell() + size_of(batch) + _HEADER_BYTES)
+            self._writer.write_batch(batch.cast(self._schema) if batch.schema != self._schema else batch)
 
 
 def write_table(file: int, table: Any, value: Mapping[str, Any] | None = None) -> Written:
@@ -150,14 +167,10 @@ def write_batches(
     value: Mapping[str, Any] | None = None,
     extend: Callable[[int], object] | None = None,
 ) -> Written:
-    writer = StreamWriter(file, schema, extend)
-    try:
+    with StreamWriter(file, schema, extend) as writer:
         for batch in batches:
             writer.write(batch)
         return writer.finish(value)
-    except BaseException:
-        writer.abort()
-        raise
 
 
 def in_field(field: str, rest: Mapping[str, Any]) -> dict[str, Any]:
@@ -172,6 +185,19 @@ def _parts(batch: pyarrow.RecordBatch) -> Iterable[pyarrow.RecordBatch]:
         return [batch]
     rows = max(1, batch.num_rows * BATCH_BYTES // size)
     return [batch.slice(start, rows) for start in range(0, batch.num_rows, rows)]
+
+
+def _joined(batches: list[pyarrow.RecordBatch]) -> Sequence[pyarrow.RecordBatch]:
+    """One batch; all of them, where that cannot be: pandas numbers categories with as few bits as they need, which may
+    be too few for those of two tables together. In a stream each batch has its own."""
+    import pyarrow
+
+    if len(batches) < 2:
+        return batches
+    try:
+        return [pyarrow.concat_batches(batches)]
+    except pyarrow.ArrowException:
+        return batches
 
 
 def size_of(batch: pyarrow.RecordBatch) -> int:

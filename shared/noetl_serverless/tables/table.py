@@ -157,6 +157,11 @@ class Table(Rows):
         return self._opened[3]
 
     @property
+    def whole_bytes(self) -> int:
+        """Of the JSON that `whole` is read from."""
+        return len(self._opened[2] or b"")
+
+    @property
     def whole(self) -> Mapping[str, Any] | None:
         """What the last message of the stream says of the whole result. Raises InvalidTable."""
         try:

@@ -48,11 +48,17 @@ def described(value: Any) -> Any:
     )
 
 
-def read_value(file: MappedFile) -> Any:
-    """The value that a file holds. Raises InvalidTable."""
+class TooMuchJson(InvalidTable):
+    """A value has more JSON beside its tables than may be read at once."""
+
+
+def read_value(file: MappedFile, max_json_bytes: int | None = None) -> Any:
+    """The value that a file holds. Raises InvalidTable, and TooMuchJson before any of it is read."""
     tables = [Table(file)]
     while tables[-1].end < file.size:
         tables.append(Table(file, tables[-1].end))
+    if max_json_bytes is not None and tables[-1].whole_bytes > max_json_bytes:
+        raise TooMuchJson(f"it has {tables[-1].whole_bytes} bytes of JSON, and up to {max_json_bytes} are read")
     whole = tables[-1].whole
     if whole is None:
         return tables[0]

@@ -15,7 +15,7 @@ import pytest
 from tests.integration.control_plane.conftest import Answer, Client, FakeWorker
 from tests.integration.control_plane.test_put_results import objects, put_content
 
-from noetl_serverless.control_plane import accumulated, converted, stored_value
+from noetl_serverless.control_plane import accumulated, accumulated_response, converted, stored_value
 from noetl_serverless.playbook.views import COLLECTED
 from noetl_serverless.results.accumulated import MANIFEST_TYPE
 from noetl_serverless.results.files import ResultFiles
@@ -149,6 +149,54 @@ async def test_of_several_fields_that_were_accumulated_one_is_named(
     assert (await user.call("GET", path)).headers["noetl-accumulated"] == "a,b"
 
 
+@pytest.mark.parametrize("accept", [None, "*/*", "application/json", "text/csv;q=0.1, */*", "text/csv"])
+async def test_what_names_the_parts_is_read_once_and_not_for_what_is_known(
+    user: Client, hands: FakeWorker, stored: Stored, monkeypatch: pytest.MonkeyPatch, accept: str | None
+) -> None:
+    parts = await stored.parts([small(1)])
+    await report(hands, stored, {"rest": {"t": small(1)}, COLLECTED: {"all": stored.manifest(parts)}})
+    count = 0
+
+    def counted(*arguments: Any) -> dict[str, Any]:
+        nonlocal count
+        count += 1
+        return accumulated.document_of(*arguments)
+
+    monkeypatch.setattr(accumulated_response, "document_of", counted)
+    path = f"/api/result/{stored.execution_id}/first?resolve=true"
+    headers = {} if accept is None else {"accept": accept}
+    answer = await user.call("GET", path, headers=headers)
+    assert (answer.status, count) == (200, 1), f"it is read {count} times"
+    if accept == "text/csv":
+        return
+    again = await user.call("GET", path, headers={**headers, "if-none-match": answer.headers["etag"]})
+    assert (again.status, count) == (304, 1), "it is read though nothing has changed"
+
+
+def categories(page: int) -> Table:
+    """As pandas makes them: numbers of eight bits count those of one page, and not those of two."""
+    names = pa.array([f"city {page} {number}" for number in range(80)])
+    descriptor = memory_file()
+    column = pa.DictionaryArray.from_arrays(pa.array(range(80), pa.int8()), names)
+    return Table(MappedFile(descriptor, write_table(descriptor, pa.table({"city": column})).bytes))
+
+
+async def test_pages_with_categories_of_their_own_are_one_table_in_each_form(
+    user: Client, hands: FakeWorker, stored: Stored
+) -> None:
+    parts = await stored.parts([categories(page) for page in range(2)])
+    await report(hands, stored, {"rest": {}, COLLECTED: {"all": stored.manifest(parts)}})
+    path = f"/api/result/{stored.execution_id}/first?resolve=true"
+    expected = [f"city {page} {number}" for page in range(2) for number in range(80)]
+    csv = await user.call("GET", path, headers={"accept": "text/csv"})
+    assert csv.body.decode().replace('"', "").splitlines() == ["city", *expected]
+    arrow = await user.call("GET", path, headers={"accept": MEDIA_TYPES["arrow"]})
+    assert pa.ipc.open_stream(arrow.body).read_all()["city"].to_pylist() == expected
+    parquet = await user.call("GET", path, headers={"accept": MEDIA_TYPES["parquet"]})
+    assert pq.read_table(io.BytesIO(parquet.body))["city"].to_pylist() == expected
+    assert (await user.get(path)).json == {"all": [{"city": name} for name in expected]}
+
+
 def without_json() -> Table:
     """A document that is none, behind what a preview shows."""
     descriptor = memory_file()
@@ -218,7 +266,7 @@ async def test_tables_of_several_schemas_are_one_list_up_to_a_limit(
     opened: list[Any] = []
     monkeypatch.setattr(ResultFiles, "open_on_disk", lambda files: opened.append(files) or memory_file())
     await user.call("GET", path, headers={"accept": "application/x-ndjson"})
-    assert len(opened) == 3, "tables that become lists are written to files, of which each is open to the end"
+    assert len(opened) == 2, "tables that become lists are written to files once more"
     monkeypatch.setattr(stored_value, "LISTED_BYTES", 10)
     refused = await user.call("GET", path, headers={"accept": "application/x-ndjson"})
     assert (refused.status, refused.json["code"]) == (400, "answer.too_large"), refused.body

@@ -16,7 +16,7 @@ import pytest
 from tests.integration.control_plane.conftest import Answer, Client, FakeWorker
 from tests.integration.control_plane.test_put_results import put, put_content
 
-from noetl_serverless.control_plane import result_puts
+from noetl_serverless.control_plane import result_puts, stored_value
 from noetl_serverless.results.offload import Output, Place, externalise
 from noetl_serverless.results.store import FsspecResultStore
 from noetl_serverless.results.stores import ResultStores
@@ -163,6 +163,26 @@ async def test_what_cannot_be_had_is_refused_with_what_can(user: Client, started
     refused = await read(user, mixed["ref"], "application/vnd.apache.parquet")
     assert (refused.status, "column 'a': int in row 0, str in row 1" in refused.json["detail"]) == (406, True)
     assert (await read(user, mixed["ref"], "text/csv")).body == b'"a"\n1\n"x"\n'
+
+
+async def test_what_is_beside_a_table_is_read_up_to_a_limit(
+    user: Client, table: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(stored_value, "MAX_JSON_BYTES", 20)
+    for form in ("json", "csv"):
+        refused = await read(user, table, MEDIA_TYPES[form])
+        assert (refused.status, refused.json["available"]) == (406, [MEDIA_TYPES["arrow"]]), refused.body
+        assert "beside its tables it has 56 bytes of JSON, and up to 20 are read" in refused.json["detail"]
+    assert (await read(user, table)).headers["content-type"] == MEDIA_TYPES["arrow"]
+
+
+async def test_what_is_nested_too_deeply_to_be_converted_is_not_acceptable(user: Client, started: str) -> None:
+    deep = b'{"a":[{"b":' + b"[" * 1000 + b"]" * 1000 + b"}]}"
+    done = await put_content(user, started, "deep", [deep], "application/json")
+    refused = await read(user, done.json["ref"], "text/csv")
+    assert (refused.status, refused.json["code"]) == (406, "request.not_acceptable"), refused.body
+    assert "nested too deeply" in refused.json["detail"]
+    assert (await read(user, done.json["ref"])).body == deep
 
 
 async def test_one_of_several_tables_is_chosen(user: Client, started: str) -> None:

@@ -12,7 +12,7 @@ import pytest
 from pyarrow import parquet
 
 from noetl_serverless.tables.export import Batches, NoTable, pieces
-from noetl_serverless.tables.invalid import RowTooLarge
+from noetl_serverless.tables.invalid import InvalidTable, RowTooLarge
 from noetl_serverless.tables.mapped import MappedFile
 from noetl_serverless.tables.media_types import Form
 from noetl_serverless.tables.sealed import memory_file
@@ -166,3 +166,13 @@ def test_large_integers_of_a_list_are_had_in_each_form() -> None:
     written = b"".join(pieces(rows, "parquet"))
     assert parquet.read_table(pa.BufferReader(written)).to_pylist() == rows
     assert pa.ipc.open_stream(b"".join(pieces(rows, "arrow"))).read_all().to_pylist() == rows
+
+
+@pytest.mark.parametrize("is_in_row", [True, False])
+def test_what_is_nested_too_deeply_is_refused(is_in_row: bool) -> None:
+    deep: Any = 1
+    for _ in range(1000):
+        deep = [deep]
+    value = {"rows": [{"a": deep}]} if is_in_row else {"rows": [{"a": 1}], "deep": deep}
+    with pytest.raises(InvalidTable, match="nested too deeply"):
+        list(pieces(value, "parquet", is_json=is_in_row))

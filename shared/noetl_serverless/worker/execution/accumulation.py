@@ -99,9 +99,11 @@ class Accumulation:
 
     # -- suspending
 
-    def state(self) -> Any:
+    async def state(self) -> Any:
         if not self.parts:
             return self.values
+        for part in self.parts.values():
+            await part.store_table(self._job)
         # in another form, which a worker of the previous release refuses to go on with
         return [self.values, {name: it.state() for name, it in self.parts.items()}]
 

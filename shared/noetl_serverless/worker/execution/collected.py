@@ -7,7 +7,7 @@ keeps only the parts' references, a bounded number of them, and the few items th
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass, field
 from hashlib import sha256
 from typing import Any, Final
@@ -18,7 +18,9 @@ from ...errors import InvalidRequest
 from ...playbook.plan import Accumulate
 from ...playbook.views import ACCUMULATED
 from ...results.accumulated import MERGE
+from ...results.joined import joined
 from ...results.offload import Output
+from ...tables.sealed import IN_MEMORY
 from ...tables.stream import MEDIA_TYPE
 from ...tables.table import Table
 from ...tables.value import described
@@ -118,13 +120,12 @@ class Collected:
         self.digest = (self.digest + await asyncio.to_thread(self._digest_of, value)) % MODULUS
         self.added += 1
         self.total_bytes += size
-        if isinstance(value, Table):
-            # it stays one, and what came before it comes before it
-            await self._store_rest(job)
-            await self._append_part(value, len(value), size, job)
-            self.count += len(value)
-            return
         self.count += len(value)
+        if isinstance(value, Table):
+            await self._take_table(value, size, job)
+            return
+        if isinstance(self.rest, Table):
+            await self._store_rest(job)
         self.rest_bytes += size
         if self.rest is None:
             self.rest = {} if self.strategy == MERGE else []
@@ -133,6 +134,25 @@ class Collected:
         else:
             self.rest.extend(value)
         if self.rest_bytes >= PART_BYTES:
+            await self._store_rest(job)
+
+    async def _take_table(self, table: Table, size: int, job: Job) -> None:
+        """It stays one, together with short ones that came before it, and what came before these comes before them."""
+        short = self.rest if isinstance(self.rest, Table) and self.rest.schema_digest == table.schema_digest else None
+        if short is None or size >= PART_BYTES:
+            await self._store_rest(job)
+            self.rest, self.rest_bytes = table, size
+        else:
+            files = IN_MEMORY if job.toolbox.files is None else job.toolbox.files
+            self.rest = await joined(_each(short, table), files)
+            # of many short ones most is what each has beside its rows
+            self.rest_bytes = self.rest.file.size
+        if self.rest_bytes >= PART_BYTES:
+            await self._store_rest(job)
+
+    async def store_table(self, job: Job) -> None:
+        """So that `state` is JSON."""
+        if isinstance(self.rest, Table):
             await self._store_rest(job)
 
     def _digest_of(self, value: Any) -> int:
@@ -197,8 +217,10 @@ class Collected:
 
     @property
     def may_end_with_table(self) -> bool:
-        """What was added last is in a part; of a list of parts it is not known whether these are tables."""
+        """What was added last is waiting, or in a part; of a list of parts it is not known whether these are tables."""
         last = next((level[-1] for level in self.levels if level), None)
+        if isinstance(self.rest, Table):
+            return True
         if last is None or self.rest:
             return False
         return bool(last["level"] or last["ref"]["meta"].get("content_type") == MEDIA_TYPE)
@@ -242,3 +264,8 @@ class Collected:
         """The references that are to be reported now."""
         refs, self.unnamed = self.unnamed, []
         return refs
+
+
+async def _each(*tables: Table) -> AsyncIterator[Table]:
+    for table in tables:
+        yield table

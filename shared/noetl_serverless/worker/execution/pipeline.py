@@ -417,7 +417,7 @@ class Pipeline:
             "iter": self._iter_set(),
         }
         if self.accumulated:
-            suspended_locals["accumulated"] = self.accumulated.state()
+            suspended_locals["accumulated"] = await self.accumulated.state()
         if self._call_begun is not None:
             # the call of a sub-playbook, which continues
             suspended_locals["begun"] = self._call_begun.started_at

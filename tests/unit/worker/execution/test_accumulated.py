@@ -415,6 +415,32 @@ async def test_tables_of_one_schema_become_one_table() -> None:
     assert types.count(MEDIA_TYPE) == 3, f"each stays a table, but they are {types}"
 
 
+async def test_short_tables_become_few_objects() -> None:
+    short = [table(start, start + 3) for start in range(10_000, 10_900, 3)]
+    answers = [table(0, 10_000), *short[:150], AWAY, *short[150:], table(30_000, 40_000)]
+    run = await pages(
+        "{strategy: concat, merge_path: $.rows}",
+        answers,
+        set=', ctx.n: "{{ accumulated | length }}", ctx.last: "{{ accumulated[-1].id }}"',
+        expressions=["all.accumulated", "ctx.n", "ctx.last"],
+    )
+    assert run.error is None, run.error
+    found, count, last = run.values.values()
+    assert isinstance(found, Table), f"it is a {type(found).__name__}"
+    assert [row["id"] for row in found] == [*range(10_900), *range(30_000, 40_000)]
+    assert (count, last) == (10_900, 10_899), "a rule does not read the tables that are not stored yet"
+    # one for each of both, for what was suspended, and for what comes before the last
+    assert run.outcomes["all"]["ref"][COLLECTED]["accumulated"]["total_parts"] == 4
+
+
+async def test_between_short_tables_other_columns_and_lists_keep_their_order() -> None:
+    answers = [table(0, 10_000), table(1, 3), table(3, 5, "number"), table(5, 6), {"rows": [7], "next": 1}]
+    run = await pages("{strategy: concat, merge_path: $.rows}", [*answers, table(8, 9), table(30_000, 40_000)])
+    assert run.error is None, run.error
+    between = [{"id": 1}, {"id": 2}, {"number": 3}, {"number": 4}, {"id": 5}, 7, {"id": 8}]
+    assert run.result["accumulated"][10_000:-10_000] == between
+
+
 async def test_its_reference_names_no_table_though_one_is_beside_it() -> None:
     run = await pages("{strategy: concat, merge_path: $.rows}", [table(0, 10_000), table(30_000, 40_000)])
     ref = run.outcomes["all"]["ref"]
