@@ -18,7 +18,6 @@ from typing import TYPE_CHECKING, Any, Final
 import orjson
 
 from ..limits import MIB
-from .compacted import can_be_compacted
 from .forms import form_of, is_document
 
 if TYPE_CHECKING:
@@ -216,6 +215,8 @@ def _lists_of_one_length(column: pyarrow.Array, start: int, stop: int, cost: Cos
 def _without_nulls(column: pyarrow.Array, start: int, stop: int) -> Iterator[tuple[pyarrow.Array, int, int]]:
     """Where the values are that are not null. pyarrow cannot take them out of every type: of one that it cannot, each
     run between two nulls."""
+    from .compacted import can_be_compacted
+
     if not _nulls(column, start, stop):
         yield column, start, stop
     elif can_be_compacted(column.type):

@@ -19,7 +19,6 @@ import orjson
 
 from ..limits import MIB
 from .forms import with_type
-from .unions import has_dense_union, has_union
 
 if TYPE_CHECKING:
     import pyarrow
@@ -203,12 +202,16 @@ def _joined(batches: list[pyarrow.RecordBatch]) -> Sequence[pyarrow.RecordBatch]
 def size_of(batch: pyarrow.RecordBatch) -> int:
     """In bytes. `nbytes` of pyarrow ends the process for an empty union: with one, whole buffers are counted, though a
     slice needs a part of them."""
+    from .unions import has_union
+
     return int(batch.get_total_buffer_size() if any(map(has_union, batch.schema.types)) else batch.nbytes)
 
 
 def _is_small_part(batch: pyarrow.RecordBatch) -> bool:
     """Whether a copy of the batch would take much more than what is written of it."""
     import pyarrow
+
+    from .unions import has_dense_union
 
     if not any(map(has_dense_union, batch.schema.types)):
         return False
