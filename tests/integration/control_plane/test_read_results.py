@@ -179,7 +179,7 @@ async def test_what_is_beside_a_table_is_read_up_to_a_limit(
 async def test_what_is_nested_too_deeply_to_be_converted_is_not_acceptable(user: Client, started: str) -> None:
     deep = b'{"a":[{"b":' + b"[" * 1000 + b"]" * 1000 + b"}]}"
     done = await put_content(user, started, "deep", [deep], "application/json")
-    refused = await read(user, done.json["ref"], "text/csv")
+    refused = await read(user, done.json["ref"], MEDIA_TYPES["parquet"])
     assert (refused.status, refused.json["code"]) == (406, "request.not_acceptable"), refused.body
     assert "nested too deeply" in refused.json["detail"]
     assert (await read(user, done.json["ref"])).body == deep
