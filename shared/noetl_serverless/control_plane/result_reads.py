@@ -7,7 +7,7 @@ import binascii
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from functools import partial
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import quote, urlencode
 
 import orjson
@@ -44,6 +44,9 @@ from .models.put_results import (
 from .operation import Call
 from .routes.identifiers import execution_id_of
 from .services import Services
+
+if TYPE_CHECKING:
+    from .converted import Given
 
 # rows that a list looks at, of which it shows some
 SCAN_ROWS: Final = 2000
@@ -172,33 +175,15 @@ async def _content(call: Call, result: StoredResult, table: str | None) -> Respo
     is_accumulated = is_manifest(result)
     document: Mapping[str, Any] | None = None
     if _may_be_converted(call, table):
-        from .converted import MAX_JSON_BYTES, Given, converted, is_wanted_as_stored
-        from .stored_value import accumulated_value, value_of
+        from .converted import converted, is_wanted_as_stored
 
         if is_accumulated or (result.put_by is None and form_named(result.content_type) in ("json", "arrow")):
             fields = await accumulated_fields(services, _owner_of(result), result.of_step)
-        content_type, size = result.content_type, result.bytes
-        load = partial(value_of, stores, result, services.scratch)
-        accumulated = fields
         # else it is read where it is known to have changed since it was given
         if is_accumulated and (table is not None or not is_wanted_as_stored(call.request, JSON)):
             document = await accumulated_document(stores, result, services.scratch)
-            accumulated = fields_of(document, fields)
-            content_type, size, load = (
-                JSON,
-                await json_size_of(document, result, stores, MAX_JSON_BYTES),
-                partial(accumulated_value, stores, document, services.scratch),
-            )
         if document is not None or not is_accumulated:
-            given = Given(
-                ref=result.ref,
-                title=result.title,
-                content_type=content_type,
-                bytes=size,
-                sha256=result.sha256,
-                load=load,
-                accumulated=accumulated,
-            )
+            given = await _given(services, result, document, fields)
             found = await converted(call.request, given, table, streams=services.streams_answers)
             if found is not None:
                 return found
@@ -207,6 +192,31 @@ async def _content(call: Call, result: StoredResult, table: str | None) -> Respo
             call.request, stores, result, services.scratch, document, streams=services.streams_answers, fields=fields
         )
     return await content_response(call.request, stores, result, streams=services.streams_answers, accumulated=fields)
+
+
+async def _given(
+    services: Services, result: StoredResult, document: Mapping[str, Any] | None, fields: Sequence[str]
+) -> Given:
+    """What may be converted. `document`: what names its parts, if it has any; `fields`: see `fields_of`."""
+    from .converted import MAX_JSON_BYTES, Given
+    from .stored_value import accumulated_value, value_of
+
+    stores = services.results()
+    content_type, size = result.content_type, result.bytes
+    load = partial(value_of, stores, result, services.scratch)
+    if document is not None:
+        content_type, size = JSON, await json_size_of(document, result, stores, MAX_JSON_BYTES)
+        load = partial(accumulated_value, stores, document, services.scratch)
+        fields = fields_of(document, fields)
+    return Given(
+        ref=result.ref,
+        title=result.title,
+        content_type=content_type,
+        bytes=size,
+        sha256=result.sha256,
+        load=load,
+        accumulated=fields,
+    )
 
 
 async def accumulated_fields(services: Services, execution_id: int, step: str | None) -> Sequence[str]:
