@@ -15,12 +15,8 @@ from ..tables.stream import StreamWriter
 from ..tables.table import Table
 
 
-def _any_size(table: Table) -> None:
-    """Of the rows of a table as values."""
-
-
 async def joined(
-    parts: AsyncIterator[Sequence[Any]], files: NewFiles, check_rows: Callable[[Table], None] = _any_size
+    parts: AsyncIterator[Sequence[Any]], files: NewFiles, check_rows: Callable[[Table], None] | None = None
 ) -> Any:
     """One table, in a file of `files`, if all parts are tables with the same columns; else one list of all their items,
     of tables the rows. A single table is given as it is. `check_rows`: called before the rows of a table become items;
@@ -37,7 +33,7 @@ async def joined(
 class _Joined:
     """What has been joined until now: `_first` alone, a table that grows, or a list."""
 
-    def __init__(self, files: NewFiles, check_rows: Callable[[Table], None]) -> None:
+    def __init__(self, files: NewFiles, check_rows: Callable[[Table], None] | None) -> None:
         self._files = files
         self._check_rows = check_rows
         self._first: Table | None = None
@@ -98,6 +94,6 @@ class _Joined:
 
     def _add_items(self, part: Sequence[Any]) -> None:
         assert self._items is not None
-        if isinstance(part, Table):
+        if isinstance(part, Table) and self._check_rows is not None:
             self._check_rows(part)
         self._items += part

@@ -342,7 +342,7 @@ def hidden_in(batch: pyarrow.RecordBatch) -> int:
 
 def may_hide(kind: pyarrow.DataType) -> bool:
     """Whether it has nested values in any number, which take no bytes."""
-    return any(_takes_nothing(it) or may_hide(it) for it in _children(kind))
+    return any(_takes_nothing(it) or may_hide(it) for it in children(kind))
 
 
 def hidden(column: pyarrow.Array) -> int:
@@ -369,11 +369,12 @@ def _takes_nothing(kind: pyarrow.DataType) -> bool:
     return t.is_struct(kind) and all(_takes_nothing(field.type) for field in kind)
 
 
-def _children(kind: pyarrow.DataType) -> list[pyarrow.DataType]:
+def children(kind: pyarrow.DataType) -> list[pyarrow.DataType]:
+    """The types of the values within those of a nested type."""
     import pyarrow.types as t
 
     if isinstance(kind, _extension()):
-        return _children(kind.storage_type)
+        return children(kind.storage_type)
     if t.is_dictionary(kind):
         return [kind.value_type]
     if t.is_run_end_encoded(kind):
@@ -382,7 +383,7 @@ def _children(kind: pyarrow.DataType) -> list[pyarrow.DataType]:
 
 
 def _arrays(column: pyarrow.Array) -> list[pyarrow.Array]:
-    """The same as `_children`, with the values."""
+    """The same as `children`, with the values."""
     import pyarrow.types as t
 
     kind = column.type

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from .sizes import children
+
 if TYPE_CHECKING:
     import pyarrow
 
@@ -11,19 +13,11 @@ if TYPE_CHECKING:
 def has_union(kind: pyarrow.DataType) -> bool:
     import pyarrow.types as t
 
-    return bool(t.is_union(kind)) or any(map(has_union, _members(kind)))
+    return bool(t.is_union(kind)) or any(map(has_union, children(kind)))
 
 
 def has_dense_union(kind: pyarrow.DataType) -> bool:
     """Whether a copy of a slice may have all values of the whole: those of a dense union are copied with each."""
     import pyarrow.types as t
 
-    return bool(t.is_union(kind) and kind.mode == "dense") or any(map(has_dense_union, _members(kind)))
-
-
-def _members(kind: pyarrow.DataType) -> list[pyarrow.DataType]:
-    import pyarrow.types as t
-
-    if t.is_dictionary(kind) or t.is_run_end_encoded(kind):
-        return [kind.value_type]
-    return [kind.field(at).type for at in range(kind.num_fields)]
+    return bool(t.is_union(kind) and kind.mode == "dense") or any(map(has_dense_union, children(kind)))

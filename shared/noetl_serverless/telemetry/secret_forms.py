@@ -6,7 +6,7 @@ import base64
 import html
 import json
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from functools import lru_cache, partial
 from typing import TypeAlias
@@ -58,21 +58,27 @@ def number_of(secret: Secret) -> int | float | None:
     return None if number is None or isinstance(number, bool) or _digits(number) < MIN_DIGITS else number
 
 
-def spellings(number: int | float) -> Iterator[str]:
-    """In JSON, of the values that equal it."""
-    # as an integer and as a float: a set would take the two for one
-    values = [number]
-    if isinstance(number, float):
-        values += [int(number)] if number.is_integer() else []
-    else:
-        # of one that is too large for that
+def spellings(numbers: Iterable[int | float]) -> set[str]:
+    """In JSON, of the values that equal one of them."""
+    return {_spelled(value) for number in numbers for value in _equal(number)}
+
+
+def _equal(number: int | float) -> Iterator[int | float]:
+    """As an integer and as a float: a set would take the two for one."""
+    yield number
+    if not isinstance(number, float):
+        # but one that is too large for that
         with suppress(OverflowError):
-            values.append(float(number))
-    for value in values:
-        try:
-            yield orjson.dumps(value).decode()
-        except TypeError:
-            yield str(value)
+            yield float(number)
+    elif number.is_integer():
+        yield int(number)
+
+
+def _spelled(value: int | float) -> str:
+    try:
+        return orjson.dumps(value).decode()
+    except TypeError:
+        return str(value)
 
 
 def _digits(number: int | float) -> int:

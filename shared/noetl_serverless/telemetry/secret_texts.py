@@ -76,8 +76,8 @@ class SecretTexts:
             numbers = {number for secret in added if (number := number_of(secret)) is not None}
             self._numbers = self._numbers | numbers
             self._index = FormIndex(self._forms)
-            spelled = {spelling for number in self._numbers for spelling in spellings(number)}
-            self._spelled = FormIndex(dict.fromkeys(it for it in spelled if not self._index.is_in(it)))
+            unlike = (it for it in spellings(self._numbers) if not self._index.is_in(it))
+            self._spelled = FormIndex(dict.fromkeys(unlike))
             # only now: another thread would mask with what was known before
             del self._added[: len(added)]
             return self._index

@@ -44,8 +44,7 @@ class ShownSecrets:
         self.texts = texts
         self.numbers = texts.numbers
         self.in_bytes = SecretBytes(texts.forms)
-        spelled = {spelling for number in self.numbers for spelling in spellings(number)}
-        self._in_json = SecretBytes({*texts.forms, *spelled})
+        self._in_json = SecretBytes({*texts.forms, *spellings(self.numbers)})
         # of bytes whose base64 has the longest form, and a multiple of three
         self._overlap = 3 * max(map(len, texts.forms), default=0) + 3
         of_times = filter(_OF_TIMES.issuperset, texts.forms)

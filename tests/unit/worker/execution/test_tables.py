@@ -226,4 +226,13 @@ async def test_a_step_that_fails_leaves_no_file_open(bench: Bench) -> None:
         bench.tool("load", ToolOutcome("error", data=result(bench), error={"code": "x", "message": "no"}))
         await bench.run(make.step(make.task("load", kind="load"), name="load"))
     bench.tools.clear()
-    assert len(os.listdir("/proc/self/fd")) - before <= 6, "descriptors are not closed"
+    descriptors = os.listdir("/proc/self/fd")
+    assert len(descriptors) - before <= 6, f"descriptors are not closed: {sorted(map(_target, descriptors))}"
+
+
+def _target(descriptor: str) -> str:
+    """What it is open for; nothing of that with which all were listed."""
+    try:
+        return os.readlink(f"/proc/self/fd/{descriptor}")
+    except FileNotFoundError:
+        return ""
