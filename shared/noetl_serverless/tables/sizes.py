@@ -375,9 +375,7 @@ def children(kind: pyarrow.DataType) -> list[pyarrow.DataType]:
 
     if isinstance(kind, _extension()):
         return children(kind.storage_type)
-    if t.is_dictionary(kind):
-        return [kind.value_type]
-    if t.is_run_end_encoded(kind):
+    if t.is_dictionary(kind) or t.is_run_end_encoded(kind):
         return [kind.value_type]
     return [kind.field(index).type for index in range(kind.num_fields)]
 
